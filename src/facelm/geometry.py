@@ -1,0 +1,59 @@
+"""Plane affine maps as 3x3 float64 matrices, and the one warp that samples an image through them.
+
+Convention: points are (x, y), 0-based, and pixel `i` is centred on `i` (OpenCV's). A matrix is named `to_from` and
+products read right to left: `heatmap_from_crop @ crop_from_image`.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+
+def crop_matrix(center: tuple[float, float], side: float, crop_size: int, rotation: float = 0.0) -> FloatArray:
+    """crop_from_image: a square of `side` image pixels around `center` becomes `crop_size` x `crop_size`.
+
+    Convention: `center` goes to (crop_size / 2, crop_size / 2), as in mmpose's `get_warp_matrix` and the HRNet
+    authors' `get_transform`, so crop pixel 0 looks at the left edge of the square. `rotation` is in degrees;
+    positive turns the picture counter-clockwise on the screen.
+
+    Raises:
+        ValueError: `side` is not a positive, finite number.
+    """
+    if not (np.isfinite(side) and side > 0 and np.all(np.isfinite(center))):
+        raise ValueError(f"a crop needs a finite center and a side > 0, got center={center}, side={side}")
+    k = crop_size / side
+    cos, sin = k * np.cos(np.deg2rad(rotation)), k * np.sin(np.deg2rad(rotation))
+    x, y = center
+    half = crop_size / 2
+    return np.array([[cos, sin, half - cos * x - sin * y], [-sin, cos, half + sin * x - cos * y], [0.0, 0.0, 1.0]])
+
+
+def mirror_matrix(width: int) -> FloatArray:
+    """The left-right mirror of an image `width` pixels wide: x -> width - 1 - x."""
+    return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def transform(matrix: FloatArray, points: FloatArray) -> FloatArray:
+    """`points` `[..., 2]` moved by the affine `matrix` `[3, 3]`."""
+    return np.asarray(points @ matrix[:2, :2].T + matrix[:2, 2])
+
+
+def invert(matrix: FloatArray) -> FloatArray:
+    """The map back: `invert(crop_from_image)` is `image_from_crop`."""
+    inverse = np.linalg.inv(matrix)
+    inverse[2] = (0.0, 0.0, 1.0)  # exactly affine, whatever the rounding
+    return inverse
+
+
+def warp(image: Image, matrix: FloatArray, size: int) -> Image:
+    """`image` `[H, W, 3]` seen through `matrix` (crop_from_image) as `[size, size, 3]`.
+
+    Bilinear, black outside the image, no antialiasing: what both references do.
+    """
+    warped = cv2.warpAffine(image, matrix[:2], (size, size), flags=cv2.INTER_LINEAR)
+    return np.asarray(warped, dtype=np.uint8)
