@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facelm.geometry import FloatArray, crop_matrix, mirror_matrix
+from facelm.geometry import FloatArray, crop_matrix, mirror_about
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,14 @@ def crop_from_image(
 ) -> FloatArray:
     """The 3x3 matrix from image pixels to the pixels of a `crop_size` x `crop_size` crop around `box`.
 
-    The crop shows `crop_scale * zoom` times the box's side (so zoom > 1 makes the face smaller), its centre moved by
-    `shift` times that side, turned by `rotation` degrees (positive: counter-clockwise on the screen) and mirrored last if
-    `flip`. With the defaults this is mmpose's and the HRNet authors' crop.
+    The crop shows `crop_scale * zoom` times the box's side (so zoom > 1 makes the face smaller), its centre moved
+    by `shift` times that side, turned by `rotation` degrees (positive: counter-clockwise on the screen). `flip`
+    mirrors the photograph about the box's centre first, as mmpose does, so the centre lands on the same crop pixel
+    either way. With the defaults this is mmpose's and the HRNet authors' crop.
 
     Convention: image and crop pixels are 0-based and centred on integers.
     """
     side = box.side * crop_scale * zoom
-    center = (box.center[0] + shift[0] * side, box.center[1] + shift[1] * side)
-    matrix = crop_matrix(center, side, crop_size, rotation)
-    return mirror_matrix(crop_size) @ matrix if flip else matrix
+    x, y = box.center
+    matrix = crop_matrix((x + shift[0] * side, y + shift[1] * side), side, crop_size, rotation)
+    return matrix @ mirror_about(x) if flip else matrix

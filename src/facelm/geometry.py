@@ -33,19 +33,22 @@ def crop_matrix(center: tuple[float, float], side: float, crop_size: int, rotati
     return np.array([[cos, sin, half - cos * x - sin * y], [-sin, cos, half + sin * x - cos * y], [0.0, 0.0, 1.0]])
 
 
-def mirror_matrix(width: int) -> FloatArray:
-    """The left-right mirror of an image `width` pixels wide: x -> width - 1 - x."""
-    return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+def mirror_about(x: float) -> FloatArray:
+    """The left-right mirror that leaves the vertical line at `x` in place: u -> 2x - u.
+
+    An image `width` pixels wide is mirrored in place by `mirror_about((width - 1) / 2)`.
+    """
+    return np.array([[-1.0, 0.0, 2.0 * x], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 def transform(matrix: FloatArray, points: FloatArray) -> FloatArray:
     """`points` `[..., 2]` moved by the affine `matrix` `[3, 3]`."""
-    return np.asarray(points @ matrix[:2, :2].T + matrix[:2, 2])
+    return np.asarray(points @ matrix[:2, :2].T + matrix[:2, 2], dtype=np.float64)
 
 
 def invert(matrix: FloatArray) -> FloatArray:
     """The map back: `invert(crop_from_image)` is `image_from_crop`."""
-    inverse = np.linalg.inv(matrix)
+    inverse: FloatArray = np.linalg.inv(matrix)
     inverse[2] = (0.0, 0.0, 1.0)  # exactly affine, whatever the rounding
     return inverse
 
