@@ -3,4 +3,9 @@
 Importing the package imports nothing heavy; import what you need from its modules.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# albumentations asks the network for a newer release when it is imported, and waits two seconds for the answer.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -1,0 +1,126 @@
+"""What happens to a training face: one geometric draw, then photometric and occluding transforms on the crop.
+
+Every draw is a function of the random generator it is given, and `FaceDataset` makes that generator from (run seed,
+epoch, face index). So any number of workers and ranks, and a resumed run, see the same crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from facelm.geometry import Image
+
+Distribution = Literal["truncated_normal", "uniform"]
+
+
+@dataclass(frozen=True)
+class GeometricDraw:
+    """How one training crop differs from the evaluation crop; the arguments of `boxes.crop_from_image`.
+
+    `zoom` multiplies the crop's side, `rotation` is in degrees, `shift` in units of the crop's side.
+    """
+
+    zoom: float = 1.0
+    rotation: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    flip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeometricRanges:
+    """The distribution of `GeometricDraw`s.
+
+    zoom = 1 + `zoom` v; rotation = `rotation` v degrees with `rotation_probability`, else 0; shift = `shift` v on each
+    axis; flip with `flip_probability`. Each v is drawn anew: a standard normal truncated to [-1, 1] (mmpose's
+    `RandomBBoxTransform`) or uniform on [-1, 1] (the HRNet authors').
+
+    Raises:
+        ValueError: a probability outside [0, 1], a zoom range that reaches 0, or an unknown distribution.
+    """
+
+    flip_probability: float = 0.5
+    zoom: float = 0.25
+    rotation: float = 60.0
+    rotation_probability: float = 0.6
+    shift: float = 0.0
+    distribution: Distribution = "truncated_normal"
+
+    def __post_init__(self) -> None:
+        for name in ("flip_probability", "rotation_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"augment.geometry.{name} is a probability in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.zoom < 1:
+            raise ValueError(f"augment.geometry.zoom must lie in [0, 1) (the crop's side is 1 +- zoom), got {self.zoom}")
+        if self.distribution not in get_args(Distribution):
+            known = ", ".join(get_args(Distribution))
+            raise ValueError(f"augment.geometry.distribution is one of {known}; got {self.distribution!r}")
+
+    def draw(self, rng: np.random.Generator) -> GeometricDraw:
+        """One draw; always takes the same number of variates from `rng`."""
+        flip, turn = rng.random(2)
+        zoom, rotation, shift_x, shift_y = (self._deviate(u) for u in rng.random(4))
+        return GeometricDraw(
+            zoom=1 + self.zoom * zoom,
+            rotation=self.rotation * rotation if turn < self.rotation_probability else 0.0,
+            shift=(self.shift * shift_x, self.shift * shift_y),
+            flip=bool(flip < self.flip_probability),
+        )
+
+    def _deviate(self, uniform: float) -> float:
+        """`uniform` in [0, 1) mapped to [-1, 1] through the inverse of the distribution function."""
+        if self.distribution == "uniform":
+            return 2.0 * uniform - 1.0
+        low, high = _NORMAL.cdf(-1.0), _NORMAL.cdf(1.0)
+        return _NORMAL.inv_cdf(low + float(uniform) * (high - low))
+
+
+_NORMAL = NormalDist()
+
+
+class Augmentation:
+    """Geometric ranges, and albumentations transforms applied to the crop after the warp.
+
+    The transforms see the image alone, so none of them may move pixels: that is refused, because albumentations would
+    leave the landmarks behind (and its flips never swap left and right).
+    """
+
+    def __init__(self, *, geometry: GeometricRanges, transforms: Sequence[Any] = ()) -> None:
+        self.geometry = geometry
+        self._compose = _compose(transforms) if transforms else None
+
+    def paint(self, crop: Image, rng: np.random.Generator) -> Image:
+        """`crop` `[S, S, 3]` after the photometric and occluding transforms."""
+        if self._compose is None:
+            return crop
+        # albumentations keeps random streams of its own, the same in every worker: it is told the seed each time.
+        self._compose.set_random_seed(int(rng.integers(2**31)))
+        return np.asarray(self._compose(image=crop)["image"], dtype=np.uint8)
+
+
+def _compose(transforms: Sequence[Any]) -> Any:
+    """An albumentations Compose of transforms that leave every pixel where it is."""
+    import albumentations as A  # a second of import time that runs without photometric transforms do not pay
+
+    compose = A.Compose(list(transforms))
+    for transform in _leaves(compose):
+        stays = isinstance(transform, (A.ImageOnlyTransform, A.CoarseDropout, A.ConstrainedCoarseDropout, A.NoOp))
+        if not stays:
+            raise ValueError(
+                f"augment.transforms holds {type(transform).__name__}, which moves pixels but not the landmarks. "
+                "Flip, scale, rotation and shift belong to augment.geometry"
+            )
+    return compose
+
+
+def _leaves(transform: Any) -> Iterator[Any]:
+    """The transforms inside nested containers (Compose, OneOf, ...)."""
+    if hasattr(transform, "transforms"):
+        for inner in transform.transforms:
+            yield from _leaves(inner)
+    else:
+        yield transform

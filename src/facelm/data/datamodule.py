@@ -1,0 +1,174 @@
+"""300W as Lightning sees it: which faces train, which validate, and loaders that repeat exactly."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from facelm.data.augment import Augmentation
+from facelm.data.dataset import FaceDataset
+from facelm.data.sampler import EpochBatches
+from facelm.data.w300 import Face, index_faces, present_subsets
+from facelm.landmarks import get_scheme
+
+log = logging.getLogger(__name__)
+
+Loader = DataLoader[dict[str, Any]]
+
+
+class FaceDataModule(L.LightningDataModule):
+    """Train and validation faces of a 300W tree.
+
+    Validation: the faces of `val_list` if given; else the subset `full` (or what is there of it), as both references
+    do, and the log says that the best epoch is then chosen on the reported set; else, with no test subset on disk,
+    10 % of the training photographs are held out.
+
+    `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
+    coordinates into 0-based ones, 0 uses them as they are (as the references do).
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        crop_size: int,
+        crop_scale: float = 1.25,
+        landmarks: str = "ibug68",
+        augmentation: Augmentation | None = None,
+        batch_size: int = 16,
+        eval_batch_size: int = 32,
+        num_workers: int = 2,
+        annotations: Literal["pts", "json", "csv"] = "pts",
+        pixel_origin: int = 1,
+        train_list: str | None = None,
+        val_list: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        drop_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root).expanduser()
+        self.crop_size = crop_size
+        self.crop_scale = crop_scale
+        self.scheme = get_scheme(landmarks)
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.train_list = train_list
+        self.val_list = val_list
+        self.drop_last = drop_last
+        self.seed = seed
+        self._index = partial(
+            index_faces, self.root, annotations=annotations, pixel_origin=pixel_origin, on_error=on_error
+        )
+        self.train_faces: list[Face] = []
+        self.val_faces: list[Face] = []
+        self.val_name = ""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Indexes and checks every face, so a broken file stops the run before it starts."""
+        if self.train_faces:
+            return
+        self.train_faces = self._index("train", list_file=self.train_list)
+        present = present_subsets(self.root)
+        if self.val_list:
+            self.val_name, self.val_faces = "val", self._index("train", list_file=self.val_list)
+            shared = {face.name for face in self.val_faces} & {face.name for face in self.train_faces}
+            if shared and self.train_list:
+                raise ValueError(
+                    f"data.train_list and data.val_list share {len(shared)} faces, for example {min(shared)}: "
+                    "validation would measure faces that were trained on"
+                )
+            if shared:
+                self.train_faces = [face for face in self.train_faces if face.name not in shared]
+                log.info(f"{len(shared)} faces of data.val_list are held out of training")
+        elif subsets := [name for name in ("common", "challenge") if name in present]:
+            self.val_name = "full" if len(subsets) == 2 else subsets[0]
+            self.val_faces = [face for name in subsets for face in self._index(name)]
+            log.info(
+                f"validation on {self.val_name}: the best epoch is chosen on the reported set, as both references do. "
+                "data.val_list=FILE chooses it on other faces"
+            )
+        else:
+            self.val_name = "held-out"
+            self.train_faces, self.val_faces = hold_out(self.train_faces, 0.1)
+            log.info(f"no validation subset under {self.root}: {len(self.val_faces)} training faces are held out")
+        log.info(f"{len(self.train_faces)} faces train, {len(self.val_faces)} validate ({self.val_name})")
+
+    def train_dataloader(self) -> Loader:
+        """Augmented crops in an order that depends on (seed, epoch) alone."""
+        batches = EpochBatches(
+            len(self.train_faces),
+            self.batch_size,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            start=self._batches_done,
+            **self._place(),
+        )
+        return self._loader(self._dataset(self.train_faces, self.augmentation), batches)
+
+    def val_dataloader(self) -> Loader:
+        """Evaluation crops of every validation face."""
+        batches = EpochBatches(len(self.val_faces), self.eval_batch_size, shuffle=False, **self._place())
+        return self._loader(self._dataset(self.val_faces, None), batches)
+
+    def faces_loader(self, faces: list[Face]) -> Loader:
+        """Evaluation crops of `faces`, on one device."""
+        return self._loader(self._dataset(faces, None), EpochBatches(len(faces), self.eval_batch_size, shuffle=False))
+
+    def _dataset(self, faces: list[Face], augmentation: Augmentation | None) -> FaceDataset:
+        return FaceDataset(
+            faces,
+            crop_size=self.crop_size,
+            crop_scale=self.crop_scale,
+            scheme=self.scheme,
+            augmentation=augmentation,
+            seed=self.seed,
+        )
+
+    def _loader(self, dataset: FaceDataset, batches: EpochBatches) -> Loader:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            worker_init_fn=_quiet_worker,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _place(self) -> dict[str, int]:
+        trainer = self.trainer
+        return {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
+
+    def _batches_done(self) -> int:
+        """Batches of the current epoch that were trained on before this process started (0 unless resumed)."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+
+
+def hold_out(faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:
+    """(kept, held out): about `share` of the photographs with all their faces, the same ones every time.
+
+    AFW names the faces of one photograph PHOTO_1, PHOTO_2, ...; they stay together.
+    """
+    photographs = sorted({_photograph(face) for face in faces})
+    chosen = np.random.default_rng(0).permutation(len(photographs))[: max(1, round(share * len(photographs)))]
+    held = {photographs[i] for i in chosen}
+    return [f for f in faces if _photograph(f) not in held], [f for f in faces if _photograph(f) in held]
+
+
+def _photograph(face: Face) -> str:
+    return face.name.rpartition("_")[0] or face.name
+
+
+def _quiet_worker(worker_id: int) -> None:
+    """One OpenCV thread a worker: threads of a forked OpenCV fight each other, and the workers are the parallelism."""
+    cv2.setNumThreads(0)

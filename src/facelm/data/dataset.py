@@ -1,0 +1,102 @@
+"""Faces as network inputs: one matrix, one warp, landmarks that move with the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from facelm.boxes import crop_from_image
+from facelm.data.annotations import read_image
+from facelm.data.augment import Augmentation, GeometricDraw
+from facelm.data.w300 import Face
+from facelm.geometry import FloatArray, Image, invert, transform, warp
+from facelm.landmarks import LandmarkScheme
+
+Key = tuple[int, int]
+"""(epoch, index of the face)."""
+
+
+class ImageSource(Protocol):
+    """Where pixels come from: the photographs themselves, or a cache of them."""
+
+    def load(self, index: int) -> tuple[Image, FloatArray]:
+        """The stored picture `[H, W, 3]` of face `index` and its `stored_from_image` matrix `[3, 3]`."""
+
+
+class Photographs:
+    """The original files, decoded every time."""
+
+    def __init__(self, faces: Sequence[Face]) -> None:
+        self.faces = faces
+
+    def load(self, index: int) -> tuple[Image, FloatArray]:
+        """The whole photograph; stored and image pixels are the same."""
+        return read_image(self.faces[index].image), np.eye(3)
+
+
+class FaceDataset(Dataset[dict[str, Any]]):
+    """Crops of faces with their landmarks, keyed by (epoch, index).
+
+    An item holds `image` uint8 `[S, S, 3]` RGB, `landmarks_crop` float32 `[K, 2]`, `landmarks_image` float64 `[K, 2]`,
+    `image_from_crop` float64 `[3, 3]` and `index`. With an `augmentation` the draw is a function of (seed, epoch,
+    index) alone; without one the item is the evaluation crop.
+
+    Convention: crop and image pixels are 0-based and centred on integers. A mirrored crop has its landmarks permuted
+    by the scheme, so index 36 is the eye corner at the left of the crop in every item; `landmarks_image` stays in
+    the photograph's order and pixels.
+    """
+
+    def __init__(
+        self,
+        faces: Sequence[Face],
+        *,
+        crop_size: int,
+        crop_scale: float,
+        scheme: LandmarkScheme,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        source: ImageSource | None = None,
+    ) -> None:
+        self.faces = faces
+        self.crop_size = crop_size
+        self.crop_scale = crop_scale
+        self.scheme = scheme
+        self.augmentation = augmentation
+        self.seed = seed
+        self.source = source or Photographs(faces)
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        epoch, index = key
+        face = self.faces[index]
+        rng = np.random.default_rng((self.seed, epoch, index + 1))  # + 1: stream 0 of an epoch is its order
+        draw = self.augmentation.geometry.draw(rng) if self.augmentation else GeometricDraw()
+        crop_from_img = crop_from_image(
+            face.box,
+            self.crop_size,
+            self.crop_scale,
+            zoom=draw.zoom,
+            rotation=draw.rotation,
+            shift=draw.shift,
+            flip=draw.flip,
+        )
+        stored, stored_from_img = self.source.load(index)
+        crop = warp(stored, crop_from_img @ invert(stored_from_img), self.crop_size)
+        landmarks_crop = transform(crop_from_img, face.landmarks_image)
+        if draw.flip:
+            landmarks_crop = landmarks_crop[list(self.scheme.mirror)]
+        if self.augmentation:
+            crop = self.augmentation.paint(crop, rng)
+        return {
+            "image": torch.from_numpy(crop),
+            "landmarks_crop": torch.from_numpy(landmarks_crop.astype(np.float32)),
+            "landmarks_image": torch.from_numpy(face.landmarks_image),
+            "image_from_crop": torch.from_numpy(invert(crop_from_img)),
+            "index": index,
+        }
