@@ -1,0 +1,154 @@
+"""300W's folders: what they are called, how many faces each holds, and where they lie under a root.
+
+iBUG's archives unpack to afw/, helen/trainset/, helen/testset/, lfpw/trainset/, lfpw/testset/, ibug/ and, for the
+private test, 300W/01_Indoor/ and 300W/02_Outdoor/. Other tools keep all of it under images/, and call 300W/ Test/ or
+leave it out. All of these are read, in any case of letters. A face has one name everywhere, its folder and file name
+without spaces and ending: `helen/trainset/100032540_1`, `01_Indoor/indoor_001`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+from facelm.data.images import IMAGE_ENDINGS
+
+SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("afw", "helen/trainset", "lfpw/trainset"),
+        "common": ("helen/testset", "lfpw/testset"),
+        "challenge": ("ibug",),
+        "full": ("helen/testset", "lfpw/testset", "ibug"),
+        "test": ("01_Indoor", "02_Outdoor"),
+    }
+)
+"""Folders of each split; `test` is the private set of 300W's own challenge."""
+
+FOLDER_COUNTS: Mapping[str, int] = MappingProxyType(
+    {
+        "afw": 337,
+        "helen/trainset": 2000,
+        "lfpw/trainset": 811,
+        "helen/testset": 330,
+        "lfpw/testset": 224,
+        "ibug": 135,
+        "01_Indoor": 300,
+        "02_Outdoor": 300,
+    }
+)
+"""Faces that iBUG published in each folder."""
+
+OFFICIAL_COUNTS: Mapping[str, int] = MappingProxyType(
+    {split: sum(FOLDER_COUNTS[folder] for folder in folders) for split, folders in SPLITS.items()}
+)
+"""Faces that iBUG published for each split: 3148, 554, 135, 689, 600."""
+
+
+@dataclass
+class Files:
+    """What a folder holds under one name: the photograph and its .pts, either of which may be missing."""
+
+    image: Path | None = None
+    pts: Path | None = None
+
+
+def parse_name(text: str) -> tuple[str, str]:
+    """(official folder, bare name) of a path as files and lists write it; ("", bare name) for any other folder.
+
+    `images/ibug/image_092 _01.jpg` gives `("ibug", "image_092_01")`, `300W/01_Indoor/indoor_001` gives
+    `("01_Indoor", "indoor_001")`.
+    """
+    path = PurePosixPath(text.replace("\\", "/").replace(" ", ""))
+    bare = path.stem if path.suffix.lower() in (*IMAGE_ENDINGS, ".pts") else path.name
+    parents = [part.lower() for part in path.parts[:-1]]
+    for folder in FOLDER_COUNTS:
+        wanted = folder.lower().split("/")
+        if parents[-len(wanted) :] == wanted:
+            return folder, bare
+    return "", bare
+
+
+def list_folder(path: Path) -> dict[str, Files]:
+    """Photographs and .pts of one folder by bare name (no spaces, no ending), sorted; hidden files are left out."""
+    found: dict[str, Files] = {}
+    for file_name in sorted(os.listdir(path)):
+        bare, ending = os.path.splitext(file_name)
+        ending = ending.lower()
+        if file_name.startswith(".") or ending not in (*IMAGE_ENDINGS, ".pts"):
+            continue
+        files = found.setdefault(bare.replace(" ", ""), Files())
+        if ending == ".pts":
+            files.pts = files.pts or path / file_name
+        elif files.image is None or _rank(ending) < _rank(files.image.suffix.lower()):
+            files.image = path / file_name
+    return found
+
+
+def list_folders(root: Path, folders: Iterable[str] = tuple(FOLDER_COUNTS)) -> dict[str, dict[str, Files]]:
+    """`list_folder` of those official folders under `root` that hold any photograph or .pts."""
+    found = {}
+    for folder in folders:
+        for place in _places(root, folder):
+            if files := list_folder(place):
+                found[folder] = files
+                break
+    return found
+
+
+def looked_for(folders: Iterable[str]) -> str:
+    """The folders a search covers, for messages."""
+    return ", ".join(f"300W/{folder}/ or Test/{folder}/" if _private(folder) else f"{folder}/" for folder in folders)
+
+
+def count_faces(root: Path) -> dict[str, int]:
+    """Photographs with a .pts in each official folder under `root`, 0 where there is none."""
+    found = list_folders(root)
+    return {
+        folder: sum(1 for files in found.get(folder, {}).values() if files.image and files.pts)
+        for folder in FOLDER_COUNTS
+    }
+
+
+def count_table(counts: Mapping[str, int]) -> str:
+    """Found against official as text: a row for each folder of `counts`, and for each split that they make up."""
+    rows = [(folder, counts[folder], FOLDER_COUNTS[folder]) for folder in FOLDER_COUNTS if folder in counts]
+    rows += [
+        (split, sum(counts[folder] for folder in folders), OFFICIAL_COUNTS[split])
+        for split, folders in SPLITS.items()
+        if all(folder in counts for folder in folders)
+    ]
+    lines = [f"{'':<16}{'found':>8}{'official':>10}"]
+    lines += [f"{name:<16}{found:>8,}{official:>10,}" for name, found, official in rows]
+    return "\n".join(lines)
+
+
+def _rank(ending: str) -> int:
+    return IMAGE_ENDINGS.index(ending)
+
+
+def _private(folder: str) -> bool:
+    return folder in SPLITS["test"]
+
+
+def _places(root: Path, folder: str) -> list[Path]:
+    """Every existing directory under `root` that may be this official folder, the likeliest first."""
+    parents = ["300W/", "Test/", ""] if _private(folder) else [""]
+    candidates = [f"{top}{parent}{folder}" for top in ("", "images/") for parent in parents]
+    return [place for text in candidates if (place := _descend(root, text.split("/"))) is not None]
+
+
+def _descend(path: Path, parts: list[str]) -> Path | None:
+    """The directory `parts` below `path`, letter case ignored where the exact one is absent."""
+    for part in parts:
+        if (path / part).is_dir():
+            path = path / part
+            continue
+        children = sorted(path.iterdir()) if path.is_dir() else []
+        matches = [child for child in children if child.name.lower() == part.lower() and child.is_dir()]
+        if not matches:
+            return None
+        path = matches[0]
+    return path
