@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -27,8 +28,8 @@ Batch = dict[str, Tensor]
 class LitLandmarks(L.LightningModule):
     """Trains a heatmap network and validates it by inter-ocular NME in image pixels.
 
-    `spec` says what the weights mean and goes into every checkpoint; `record` is the run's plain config, kept beside
-    it for reading only. Learning rate: `optimizer`'s own, times global batch / `base_batch` if `scale_lr`.
+    `spec` says what the weights mean and goes into every checkpoint; `record` is the run's plain config and
+    `mean_shape` the mean training shape in units of the box, kept beside it for reports. Learning rate: `optimizer`'s own, times global batch / `base_batch` if `scale_lr`.
 
     Logged: `train/loss` every step, `val/nme` in percent.
     """
@@ -47,12 +48,15 @@ class LitLandmarks(L.LightningModule):
         channels_last: bool = True,
         compile_net: bool = False,
         record: dict[str, Any] | None = None,
+        mean_shape: list[list[float]] | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.codec = spec.build_codec()
         self.scheme = spec.landmark_scheme()
-        self.net = net.to(memory_format=torch.channels_last) if channels_last else net
+        self.net = net
+        if channels_last:
+            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compile_net:
             self.net.compile()  # in place: the names in the state dict stay as they are
         self.loss = loss
@@ -62,6 +66,7 @@ class LitLandmarks(L.LightningModule):
         self.scale_lr = scale_lr
         self.clip_warmup = clip_warmup
         self.record = record or {}
+        self.mean_shape = mean_shape
         self.val_errors = LandmarkErrors()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -76,7 +81,7 @@ class LitLandmarks(L.LightningModule):
         """The loss against heatmaps that are drawn here, on the device."""
         landmarks_crop = batch["landmarks_crop"].to(self.dtype)
         target, weight = self.codec.encode(landmarks_crop)
-        output = self(batch["image"])
+        output: Tensor = self(batch["image"])
         loss: Tensor = self.loss(output, target, weight, landmarks_crop / self.codec.stride)
         self.log("train/loss", loss, batch_size=len(landmarks_crop), prog_bar=True)
         return loss
@@ -97,7 +102,7 @@ class LitLandmarks(L.LightningModule):
         # Every rank has computed the same value from all faces: nothing is left to reduce.
         self.log("val/nme", 100.0 * error, batch_size=len(faces.index), prog_bar=True, rank_zero_only=False)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, stepped every iteration; says batch, rate and iterations in one line."""
         optimizer = self.make_optimizer(self.net.parameters())
         plan = self._plan()
@@ -116,8 +121,10 @@ class LitLandmarks(L.LightningModule):
                 total_iterations=plan.total_iterations,
             )
 
-        scheduler = {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"},
+        }
 
     def _plan(self) -> TrainingPlan:
         trainer = self.trainer
@@ -136,7 +143,7 @@ class LitLandmarks(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the spec, the plain config and the versions."""
-        checkpoint["facelm"] = checkpoint_facts(self.spec, self.record)
+        checkpoint["facelm"] = checkpoint_facts(self.spec, self.record, self.mean_shape)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model or landmark scheme."""

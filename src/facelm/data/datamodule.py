@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from facelm.data.augment import Augmentation
 from facelm.data.dataset import FaceDataset
 from facelm.data.sampler import EpochBatches
+from facelm.data.synthetic import draw_dataset
 from facelm.data.w300 import Face, index_faces, present_subsets
 from facelm.landmarks import get_scheme
 
@@ -47,6 +49,7 @@ class FaceDataModule(L.LightningDataModule):
         eval_batch_size: int = 32,
         num_workers: int = 2,
         annotations: Literal["pts", "json", "csv"] = "pts",
+        annotations_at: str | None = None,
         pixel_origin: int = 1,
         train_list: str | None = None,
         val_list: str | None = None,
@@ -68,7 +71,12 @@ class FaceDataModule(L.LightningDataModule):
         self.drop_last = drop_last
         self.seed = seed
         self._index = partial(
-            index_faces, self.root, annotations=annotations, pixel_origin=pixel_origin, on_error=on_error
+            index_faces,
+            self.root,
+            annotations=annotations,
+            annotations_at=annotations_at,
+            pixel_origin=pixel_origin,
+            on_error=on_error,
         )
         self.train_faces: list[Face] = []
         self.val_faces: list[Face] = []
@@ -112,14 +120,38 @@ class FaceDataModule(L.LightningDataModule):
             seed=self.seed,
             drop_last=self.drop_last,
             start=self._batches_done,
-            **self._place(),
+            rank=self._rank,
+            world_size=self._world_size,
         )
         return self._loader(self._dataset(self.train_faces, self.augmentation), batches)
 
     def val_dataloader(self) -> Loader:
         """Evaluation crops of every validation face."""
-        batches = EpochBatches(len(self.val_faces), self.eval_batch_size, shuffle=False, **self._place())
+        batches = EpochBatches(
+            len(self.val_faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
+        )
         return self._loader(self._dataset(self.val_faces, None), batches)
+
+    def evaluation_faces(self) -> tuple[list[Face], list[str]]:
+        """(faces, the subset of each) of every evaluation subset on disk, or of the validation list.
+
+        Raises:
+            FileNotFoundError: neither a test subset nor a validation list.
+        """
+        parts: list[tuple[str, list[Face]]] = []
+        if self.val_list:
+            parts.append(("val", self._index("train", list_file=self.val_list)))
+        present = present_subsets(self.root)
+        parts += [(name, self._index(name)) for name in ("common", "challenge", "test") if name in present]
+        if not parts and self.val_faces:
+            parts.append((self.val_name, self.val_faces))
+        if not parts:
+            raise FileNotFoundError(
+                f"nothing to evaluate under data.root={self.root}: no common (helen/testset, lfpw/testset), challenge "
+                "(ibug) or test (300W/01_Indoor, 02_Outdoor) faces. Set data.root=..., or data.val_list=FILE for a "
+                "list of training faces"
+            )
+        return [face for _, faces in parts for face in faces], [name for name, faces in parts for _ in faces]
 
     def faces_loader(self, faces: list[Face]) -> Loader:
         """Evaluation crops of `faces`, on one device."""
@@ -145,19 +177,36 @@ class FaceDataModule(L.LightningDataModule):
             persistent_workers=self.num_workers > 0,
         )
 
-    def _place(self) -> dict[str, int]:
-        trainer = self.trainer
-        return {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
 
     def _batches_done(self) -> int:
         """Batches of the current epoch that were trained on before this process started (0 unless resumed)."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
 
+class DrawnFaceDataModule(FaceDataModule):
+    """Drawn faces in 300W's layout, made under `root` when they are not there yet."""
+
+    def __init__(self, *, drawing_seed: int = 0, counts: dict[str, int] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.drawing_seed = drawing_seed
+        self.counts = counts
+
+    def prepare_data(self) -> None:
+        """Draws the faces; Lightning calls this on one process of a machine."""
+        draw_dataset(self.root, counts=self.counts, seed=self.drawing_seed)
+
+
 def hold_out(faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:
     """(kept, held out): about `share` of the photographs with all their faces, the same ones every time.
 
-    AFW names the faces of one photograph PHOTO_1, PHOTO_2, ...; they stay together.
+    AFW and Helen name the faces of one photograph PHOTO_1, PHOTO_2, ...; they stay together.
     """
     photographs = sorted({_photograph(face) for face in faces})
     chosen = np.random.default_rng(0).permutation(len(photographs))[: max(1, round(share * len(photographs)))]
@@ -166,7 +215,7 @@ def hold_out(faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:
 
 
 def _photograph(face: Face) -> str:
-    return face.name.rpartition("_")[0] or face.name
+    return re.sub(r"(?<=\d)_\d{1,2}$", "", face.name)  # lfpw's image_0001 has no such ending
 
 
 def _quiet_worker(worker_id: int) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from facelm.boxes import crop_from_image
-from facelm.data.annotations import read_image
 from facelm.data.augment import Augmentation, GeometricDraw
+from facelm.data.images import read_image
 from facelm.data.w300 import Face
 from facelm.geometry import FloatArray, Image, invert, transform, warp
 from facelm.landmarks import LandmarkScheme

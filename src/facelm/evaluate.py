@@ -1,0 +1,129 @@
+"""Evaluation: `python -m facelm.evaluate checkpoint=PATH [data.root=PATH ...]`, on one device.
+
+Training ends with the same report, made by the same functions.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from facelm.data.datamodule import FaceDataModule
+from facelm.data.images import read_image
+from facelm.errors import command_line
+from facelm.evaluation import predict_faces
+from facelm.launch import build_data, plain
+from facelm.loading import LoadedModel, load_model
+from facelm.metrics import mean_shape_in_box
+from facelm.paths import CONF_DIR
+from facelm.report import print_table, write_report
+from facelm.scores import EvaluationResult, evaluate_faces, subset_masks
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(model: LoadedModel, data: FaceDataModule, device: torch.device, report_dir: Path) -> EvaluationResult:
+    """Measures every subset on disk in one pass over the faces, writes the report and prints the table."""
+    faces, labels = data.evaluation_faces()
+    predictions = predict_faces(model.net, model.spec, data.faces_loader(faces), device)
+    shape = None
+    if model.mean_shape is not None:
+        centers = np.array([face.box.center for face in faces])
+        shape = mean_shape_in_box(model.mean_shape, centers, np.array([face.box.side for face in faces]))
+    result = evaluate_faces(
+        predictions,
+        [face.name for face in faces],
+        subset_masks(labels),
+        scheme=model.spec.landmark_scheme(),
+        mean_shape_image=shape,
+    )
+    absent = [name for name in ("common", "challenge", "test") if name not in labels]
+    notes = list(model.notes)
+    if absent and not data.val_list:
+        notes.append(f"{' and '.join(absent)} absent under {data.root}")
+    published = {model.title: dict(model.published)} if model.published else {}
+    facts = {
+        "checkpoint": {"path": str(model.path), "sha256": model.sha256, "spec": model.spec.to_dict()},
+        "data": {"root": str(data.root), "faces": len(faces)},
+    }
+    write_report(
+        report_dir,
+        result,
+        image_of=lambda index: read_image(faces[index].image),
+        facts=facts,
+        published=published,
+        notes=notes,
+    )
+    print_table(result, published=published, notes=notes)
+    log.info(f"report in {report_dir}")
+    return result
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:N` means here.
+
+    Raises:
+        ValueError: torch knows no such device, or it is not here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name!r} is not one of auto, cpu, cuda, cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={name}, but torch sees {torch.cuda.device_count()} GPUs here. Use device=cpu or auto")
+    return device
+
+
+def evaluation_data(cfg: DictConfig, model: LoadedModel, data_keys: list[str]) -> FaceDataModule:
+    """The data module framed as the checkpoint needs it.
+
+    With no `data.*` key typed, a run's checkpoint is measured on that run's own data (root, lists, annotations).
+    """
+    node: dict[str, Any] = plain(cfg.data)
+    recorded = model.record.get("data", {})
+    if recorded and not data_keys:
+        node = {**node, **{key: recorded[key] for key in node.keys() & recorded.keys() if key != "_target_"}}
+        log.info(f"data as in the checkpoint's run: {node['root']}")
+    node |= {
+        "crop_size": model.spec.crop_size,
+        "crop_scale": model.spec.crop_scale,
+        "landmarks": model.spec.scheme,
+        "pixel_origin": model.spec.pixel_origin,
+        "augmentation": None,
+    }
+    return build_data(OmegaConf.create({"data": node}))
+
+
+def report_folder(cfg: DictConfig, model: LoadedModel) -> Path:
+    """`report_dir`, else `report/` of the run that the checkpoint belongs to, else this job's output folder."""
+    if cfg.report_dir:
+        return Path(cfg.report_dir).expanduser()
+    run_dir = model.path.parent.parent
+    if model.path.parent.name == "checkpoints" and (run_dir / "config.yaml").is_file():
+        return run_dir / "report"
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="evaluate")
+@command_line
+def main(cfg: DictConfig) -> None:
+    """The Hydra entry."""
+    device = pick_device(cfg.device)
+    changes = {key: plain(cfg.codec) if key == "codec" else cfg[key] for key in ("flip", "codec", "pixel_origin")
+               if cfg[key] is not None}
+    model = load_model(cfg.checkpoint, **changes)
+    data_keys = [key for key in HydraConfig.get().overrides.task if key.lstrip("+~").startswith("data")]
+    evaluate(model, evaluation_data(cfg, model, data_keys), device, report_folder(cfg, model))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Every subset measured in one pass over the faces on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from facelm.checkpoint import ModelSpec
+from facelm.inference import normalise, predict_landmarks
+from facelm.metrics import FacePredictions, LandmarkErrors
+
+Batch = dict[str, Tensor]
+
+
+@torch.inference_mode()
+def predict_faces(net: nn.Module, spec: ModelSpec, batches: Iterable[Batch], device: torch.device) -> FacePredictions:
+    """Predictions and annotations of all faces in `batches`, in image pixels, each face once.
+
+    Convention: landmarks are in image pixels (x, y) with the batch's own origin.
+    """
+    codec, mirror = spec.build_codec(), spec.landmark_scheme().mirror
+    net = net.to(device).eval()
+    errors = LandmarkErrors().to(device)
+    for batch in batches:
+        inputs = normalise(batch["image"].to(device, non_blocking=True), spec.mean, spec.std, torch.float32)
+        landmarks_crop, _ = predict_landmarks(net, inputs, codec, mirror, spec.flip)
+        image_from_crop = batch["image_from_crop"].to(device)
+        predicted_image = codec.landmarks_in_image(landmarks_crop.double(), image_from_crop)
+        errors.update(batch["index"].to(device), predicted_image, batch["landmarks_image"].to(device))
+    return errors.compute()

@@ -1,0 +1,189 @@
+"""From a composed config to the objects of a run: model, data, callbacks, trainer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+
+from facelm.checkpoint import ModelSpec, read_facelm_checkpoint, write_whole
+from facelm.data.datamodule import FaceDataModule
+from facelm.lit import LitLandmarks
+from facelm.metrics import mean_shape
+
+log = logging.getLogger(__name__)
+
+
+def build(node: Any, **extra: Any) -> Any:
+    """The object that a config node describes; its error, if any, is the constructor's own.
+
+    albumentations ignores arguments that it does not know with a warning: here that is an error.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Argument", category=UserWarning)
+        try:
+            return instantiate(node, _convert_="all", **extra)
+        except InstantiationException as error:
+            if isinstance(error.__cause__, Exception):
+                raise error.__cause__ from None
+            raise
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as dicts, lists, strings and numbers only."""
+    container = OmegaConf.to_container(cfg, resolve=True)
+    if not isinstance(container, dict):
+        raise ValueError("the config is not a mapping")
+    return {str(key): value for key, value in container.items()}
+
+
+def model_spec(cfg: DictConfig) -> ModelSpec:
+    """What the weights of this run will mean."""
+    return ModelSpec(
+        architecture=cfg.model.name,
+        scheme=cfg.landmarks,
+        crop_size=cfg.crop.size,
+        crop_scale=cfg.crop.scale,
+        codec=plain(cfg.codec),
+        flip=cfg.inference.flip,
+        pixel_origin=cfg.data.pixel_origin,
+    )
+
+
+def build_data(cfg: DictConfig) -> FaceDataModule:
+    """The data module; nothing is read yet."""
+    data: FaceDataModule = build(cfg.data)
+    return data
+
+
+def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLandmarks:
+    """The LightningModule with its network, weights loaded where the config names some."""
+    faces = data.train_faces
+    shape = mean_shape(
+        np.stack([face.landmarks_image for face in faces]),
+        np.array([face.box.center for face in faces]),
+        np.array([face.box.side for face in faces]),
+    )
+    model = OmegaConf.merge(cfg.model, {"weights": None}) if cfg.resume else cfg.model
+    return LitLandmarks(
+        spec=spec,
+        net=build(model),
+        loss=build(cfg.loss),
+        optimizer=build(cfg.optim.optimizer),
+        schedule=build(cfg.optim.schedule),
+        base_batch=cfg.optim.base_batch,
+        scale_lr=cfg.optim.scale_lr,
+        clip_warmup=cfg.optim.clip_warmup,
+        channels_last=cfg.channels_last,
+        compile_net=cfg.compile,
+        record=plain(cfg),
+        mean_shape=shape.tolist(),
+    )
+
+
+class WholeFileCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are on disk whole or not at all, and read back as tensors and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Writes to a temporary file beside `path`, then renames it."""
+        write_whole(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Reads with `weights_only=True`, whatever the caller says."""
+        return read_facelm_checkpoint(path)
+
+
+def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
+    """best.ckpt by val NME, last.ckpt every epoch (and every n steps if asked), progress bar, EMA."""
+    shared: dict[str, Any] = {
+        "dirpath": run_dir / "checkpoints",
+        "auto_insert_metric_name": False,
+        "enable_version_counter": False,
+    }
+    callbacks: list[Callback] = [
+        ModelCheckpoint(filename="best", monitor="val/nme", mode="min", **shared),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **shared),
+        LearningRateMonitor(logging_interval="step"),
+    ]
+    if cfg.checkpoint.every_n_steps:
+        callbacks.append(ModelCheckpoint(filename="last", every_n_train_steps=cfg.checkpoint.every_n_steps, **shared))
+    if cfg.ema.decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=cfg.ema.decay))
+    if cfg.trainer.get("enable_progress_bar", True):
+        callbacks.append(RichProgressBar(leave=False))
+    return callbacks
+
+
+def build_trainer(cfg: DictConfig, *, loggers: list[Any], callbacks: list[Callback], run_dir: Path) -> L.Trainer:
+    """The trainer, with the devices that this machine has."""
+    node = plain(cfg.trainer)
+    accelerator, devices = resolve_devices(node.pop("accelerator"), node.pop("devices"), node.pop("max_devices"))
+    if devices == 1 and node["num_nodes"] == 1:
+        node["strategy"] = "auto"
+    trainer: L.Trainer = build(
+        node,
+        accelerator=accelerator,
+        devices=devices,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[WholeFileCheckpoints()],
+        default_root_dir=str(run_dir),
+        use_distributed_sampler=False,  # our sampler yields each rank its part
+        num_sanity_val_steps=0,
+    )
+    return trainer
+
+
+def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
+    """metrics.csv in the run folder, and whatever `logger=` names."""
+    return [CSVLogger(save_dir=run_dir, name="", version="", flush_logs_every_n_steps=50)]
+
+
+def resolve_devices(accelerator: str, devices: int | str, max_devices: int) -> tuple[str, int]:
+    """(accelerator, number of processes) on this machine.
+
+    `devices="auto"` takes every GPU up to `max_devices`, or one process on the CPU where there is none. A number is
+    obeyed or refused.
+
+    Raises:
+        ValueError: more devices than there are, or none of the kind asked for.
+    """
+    gpus = torch.cuda.device_count()
+    if accelerator == "auto":
+        accelerator = "gpu" if gpus else "cpu"
+    if accelerator == "gpu" and not gpus:
+        raise ValueError(
+            "trainer.accelerator=gpu, but torch sees no GPU here. Use trainer=cpu, or trainer=ddp to let it choose"
+        )
+    if devices == "auto":
+        count = min(gpus, max_devices) if accelerator == "gpu" else 1
+        log.info(f"{count} {accelerator.upper()} process{'es' if count > 1 else ''} (this machine has {gpus} GPUs)")
+        return accelerator, count
+    try:
+        count = int(devices)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"trainer.devices is a number of devices or auto, got {devices!r}")
+    available = gpus if accelerator == "gpu" else os.cpu_count() or 1
+    if count > available:
+        raise ValueError(f"trainer.devices={count}, but this machine has {available} for accelerator={accelerator}")
+    return accelerator, count
