@@ -12,6 +12,7 @@ HRNet-Facial-Landmark-Detection, lib/models/hrnet.py; mmpose, mmpose/models/back
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ ARCHITECTURES = {
     "hrnetv2_w48": HRNetConfig(channels=(48, 96, 192, 384)),
     "hrnetv2_w64": HRNetConfig(channels=(64, 128, 256, 512)),
     # For tests: the same topology with 83,400 parameters.
-    "hrnetv2_tiny": HRNetConfig(channels=(6, 8, 12, 20), modules=(1, 1, 1), blocks=1, stem=16, stem_blocks=1),
+    "hrnetv2_tiny": HRNetConfig(channels=(8, 12, 16, 24), modules=(1, 1, 1), blocks=1, stem=16, stem_blocks=1),
 }
 
 
@@ -256,19 +257,13 @@ def count_macs(net: HRNetV2, crop_size: int) -> int:
     """Multiply-adds of one image's convolutions (4.66e9 for W18 at 256); twice that in floating point operations."""
     total = 0
 
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def add(module: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        if isinstance(module, nn.Conv2d):
-            total += output[0].numel() * module.weight[0].numel()
+        total += output[0].numel() * module.weight[0].numel()
 
-    parameter = next(net.parameters())
-    training = net.training
-    hooks = [module.register_forward_hook(add) for module in net.modules() if isinstance(module, nn.Conv2d)]
-    try:
-        with torch.no_grad():  # eval: batch norm refuses a batch of one at 1x1 and must not learn from zeros
-            net.eval()(torch.zeros(1, 3, crop_size, crop_size, dtype=parameter.dtype, device=parameter.device))
-    finally:
-        net.train(training)
-        for hook in hooks:
-            hook.remove()
+    shadow = copy.deepcopy(net).to("meta").eval()  # shapes without numbers: nothing is computed
+    for module in shadow.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(add)
+    shadow(torch.empty(1, 3, crop_size, crop_size, device="meta"))
     return total

@@ -1,0 +1,99 @@
+"""The content of weight files, read without running anything.
+
+Only tensors and plain values are ever read. `torch.load(weights_only=True)` refuses a pickle that would run code, and
+so does this module, in words. What mmpose keeps beside the tensors (logs, numpy arrays) is skipped unread.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+
+class _Skipped:
+    """Stands where a checkpoint holds something that is no tensor and is not needed; keeps nothing of it."""
+
+    def __init__(self, *args: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+# What mmengine stores beside the tensors. Naming `getattr` here does not allow it: an inert object takes its place.
+_SKIPPED_NAMES = (
+    "builtins.getattr",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The dictionary that a torch file holds, on the CPU; for .safetensors its `state_dict` and `metadata`.
+
+    Raises: ValueError, saying which, for a file that is damaged, that holds code, or that is no dictionary.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
+                return {"state_dict": tensors, "metadata": file.metadata() or {}}
+        with torch.serialization.safe_globals([(_Skipped, name) for name in _SKIPPED_NAMES]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes can raise anything from EOFError to KeyError
+        message = str(error)
+        if "GLOBAL" in message or "unrecognized function" in message or "Can only" in message:
+            raise ValueError(
+                f"'{path}' was refused: loading it would run code ({_unwanted(path, error)}). Only tensors and plain "
+                "values are read. If you trust the file, load it with the code that wrote it and save "
+                "model.state_dict(); of the HRNet authors' training files, final_state.pth holds just that, while "
+                "checkpoint_*.pth hold whole Python objects"
+            ) from error
+        raise ValueError(
+            f"'{path}' ({path.stat().st_size} bytes) is damaged or no weight file: {_reason(error)}. "
+            "Copy or download it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}' holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def find_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights inside a checkpoint: its `state_dict` or `model`, or itself; without the prefixes of wrappers.
+
+    Raises: ValueError if there are none.
+    """
+    nested = (checkpoint[key] for key in ("state_dict", "model") if isinstance(checkpoint.get(key), dict))
+    state = next(nested, checkpoint)
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(
+            f"no weights found: expected tensors, or a dictionary of them under 'state_dict'; found the entries "
+            f"{', '.join(map(str, list(state)[:8])) or 'none'}"
+        )
+    # DataParallel and torch.compile put these in front.
+    return {key.removeprefix("module.").replace("_orig_mod.", ""): value for key, value in tensors.items()}
+
+
+def _unwanted(path: Path, error: Exception) -> str:
+    """The names of what the file would run."""
+    try:
+        names = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - set(_SKIPPED_NAMES))
+    except Exception:  # the oldest file format cannot be listed
+        names = []
+    return ", ".join(names[:4]) if names else _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of torch's that says what was wrong, without its advice to load the file unsafely."""
+    message = str(error).split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__
+    return message.splitlines()[0].split(" was not an allowed global")[0].rstrip(". ")
