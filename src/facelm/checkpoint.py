@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from facelm import __version__
 from facelm.codec import Codec, build_codec
 from facelm.inference import IMAGENET_MEAN, IMAGENET_STD
 from facelm.landmarks import LandmarkScheme, get_scheme
-from facelm.models import ARCHITECTURES, build_model
-from facelm.models.weights import read_checkpoint
+from facelm.models import ARCHITECTURES, HRNetV2, build_model
+from facelm.models.reading import read_checkpoint
 
 FLIPS = ("none", "shifted", "exact")
 
@@ -69,7 +68,7 @@ class ModelSpec:
         """The landmark scheme."""
         return get_scheme(self.scheme)
 
-    def build_network(self) -> nn.Module:
+    def build_network(self) -> HRNetV2:
         """The network with untrained weights."""
         return build_model(self.architecture, num_landmarks=self.landmark_scheme().num_landmarks)
 
@@ -161,4 +160,4 @@ def read_facelm_checkpoint(path: Path | str) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint {path}")
     checkpoint = read_checkpoint(path)
     ModelSpec.from_checkpoint(checkpoint, path)
-    return dict(checkpoint)
+    return checkpoint

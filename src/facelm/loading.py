@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from facelm.checkpoint import ModelSpec
 from facelm.geometry import FloatArray
-from facelm.models.download import local_file, sha256
-from facelm.models.published import recognise
-from facelm.models.weights import copy_state, detect_naming, find_state, read_checkpoint
+from facelm.models import HRNetV2
+from facelm.models.published import Published
+from facelm.models.weights import load_weights, open_weights
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class LoadedModel:
     training shape `[K, 2]` in units of the box, where the checkpoint carries it.
     """
 
-    net: nn.Module
+    net: HRNetV2
     spec: ModelSpec
     path: Path
     sha256: str
@@ -47,42 +46,42 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         ConnectionError: an address that cannot be reached.
         ValueError: damaged, code inside, another model, or weights whose codec cannot be told.
     """
-    path = local_file(source)
-    checkpoint = read_checkpoint(path)
-    state = find_state(checkpoint, path.name)
-    digest = sha256(path)
-    naming = detect_naming(state)
-    facts = checkpoint.get("facelm") if isinstance(checkpoint, dict) else None
+    file = open_weights(source)
+    facts = file.checkpoint.get("facelm")
+    known = file.published
     if facts is not None:
-        spec, title, published, notes = ModelSpec.from_checkpoint(checkpoint, path), path.name, {}, ()
+        spec = ModelSpec.from_checkpoint(file.checkpoint, file.path)
+    elif known is not None:
+        spec = _published_spec(known)
     else:
-        known = recognise(path.name, naming, digest)
-        if known is None:
-            raise ValueError(
-                f"'{source}' holds weights, but not what they mean (codec, crop, pixel origin): it was not written by "
-                "facelm, and neither its name nor its keys are those of a published checkpoint. Convert it with "
-                "`facelm convert`, naming the codec it was trained for"
-            )
-        spec = ModelSpec(
-            architecture=known.architecture,
-            crop_size=known.crop_size,
-            crop_scale=known.crop_scale,
-            codec=known.codec,
-            flip=known.flip,
-            pixel_origin=known.pixel_origin,
+        raise ValueError(
+            f"'{source}' holds weights, but not what they mean (codec, crop, pixel origin): it was not written by "
+            "facelm, and neither its name nor its keys are those of a published checkpoint. `facelm convert` writes a "
+            "file that says it"
         )
-        title, published, notes = known.title, dict(known.nme), (known.note,) if known.note else ()
-    shape = facts.get("mean_shape") if facts else None
     net = spec.build_network()
-    copy_state(net, state, naming, source=str(source), sha256=digest)
+    load_weights(net, file)
+    record = facts or {}
+    shape = record.get("mean_shape")
     return LoadedModel(
         net=net.eval(),
         spec=replace(spec, **changes) if changes else spec,
-        path=path,
-        sha256=digest,
-        title=title,
-        published=published,
-        notes=notes,
-        record=facts.get("config", {}) if facts else {},
+        path=file.path,
+        sha256=file.sha256,
+        title=known.title if known else file.path.name,
+        published=dict(known.nme) if known else {},
+        notes=(known.note,) if known and known.note else (),
+        record=record.get("config", {}),
         mean_shape=None if shape is None else np.asarray(shape, dtype=np.float64),
+    )
+
+
+def _published_spec(known: Published) -> ModelSpec:
+    return ModelSpec(
+        architecture=known.architecture,
+        crop_size=known.crop_size,
+        crop_scale=known.crop_scale,
+        codec=known.codec,
+        flip=known.flip,
+        pixel_origin=known.pixel_origin,
     )

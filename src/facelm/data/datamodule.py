@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 from facelm.data.augment import Augmentation
 from facelm.data.dataset import FaceDataset
 from facelm.data.sampler import EpochBatches
-from facelm.data.synthetic import draw_dataset
 from facelm.data.w300 import Face, index_faces, present_subsets
 from facelm.landmarks import get_scheme
 
@@ -200,6 +199,8 @@ class DrawnFaceDataModule(FaceDataModule):
 
     def prepare_data(self) -> None:
         """Draws the faces; Lightning calls this on one process of a machine."""
+        from facelm.data.synthetic import draw_dataset  # only drawn faces need the painter
+
         draw_dataset(self.root, counts=self.counts, seed=self.drawing_seed)
 
 
