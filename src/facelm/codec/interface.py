@@ -37,7 +37,7 @@ class Codec(ABC):
                 f"codec {self.name!r}: crop_size={self.crop_size} must be a positive multiple of {self.stride} "
                 "(a heatmap cell is 4 crop pixels). Check `crop.size=`"
             )
-        if not (math.isfinite(self.sigma) and self.sigma > 0):
+        if not (isinstance(self.sigma, int | float) and math.isfinite(self.sigma) and self.sigma > 0):
             raise ValueError(
                 f"codec {self.name!r}: sigma={self.sigma} must be a positive number of heatmap cells; "
                 "300W recipes use 1 to 2. Check `codec.sigma=`"
@@ -91,7 +91,7 @@ class Codec(ABC):
                 f"[B, K, {size[0]}, {size[1]}], got {heatmaps.dtype} {list(heatmaps.shape)}. "
                 "Check that the network and the codec were built for the same `crop.size`"
             )
-        return heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
+        return heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32)).contiguous()
 
 
 def visible_or_all(landmarks: Tensor, visible: Tensor | None) -> Tensor:
