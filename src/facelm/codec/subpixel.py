@@ -12,6 +12,7 @@ from facelm.codec.interface import Codec
 from facelm.codec.peaks import first_peaks, quarter_steps, values_at
 
 _FLOOR = 1e-5  # of the peak; lower values enter as this, so that a logarithm does not make much of noise
+_FLATTEST = 1e-3  # least curvature per square cell, a peak some 30 cells wide; rounding alone makes 1e-6
 _REACH = 1.0  # cells; the largest step from the peak, enough for every pixel of the crop
 
 
@@ -92,7 +93,7 @@ class SubpixelCodec(Codec):
         # Not `@`: under autocast, or with TF32, a matrix product would keep 8 or 10 bits.
         gx, gy, xx, xy, yy = (fits[which] * logarithm[..., None, :]).sum(-1).unbind(-1)
         determinant = xx * yy - xy * xy
-        has_top = (peak > 0) & (xx < 0) & (yy < 0) & (determinant > 0)
+        has_top = (peak > 0) & (xx < 0) & (yy < 0) & (determinant > -_FLATTEST * (xx + yy))
         steps = torch.stack([xy * gy - yy * gx, xy * gx - xx * gy], -1)
         steps = steps / torch.where(has_top, determinant, 1)[..., None]
         return steps.clamp(-_REACH, _REACH), has_top
