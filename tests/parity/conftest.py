@@ -111,7 +111,7 @@ def agree(request: pytest.FixtureRequest):
             difference = difference / np.maximum(size, np.finfo(np.float64).tiny)
         largest = float(difference.max(initial=0.0)) if same_special else float("inf")
         tolerance = rtol or atol
-        folder = "kept" if "kept" in request.node.name else "golden"
+        folder = request.getfixturevalue("golden").label if "golden" in request.fixturenames else "faces"
         kind = "rel " if rtol else ""
         TABLE.rows.append(
             Agreement(what, folder, int(expected.size), largest, f"{kind}{tolerance:g}" if tolerance else "exact")

@@ -142,12 +142,13 @@ def _read_json(path: Path) -> list[Annotation]:
     images, faces = (_objects(path, content, key) for key in ("images", "annotations"))
     _require(path, "image", images, ("id", "file_name"))
     _require(path, "annotation", faces, JSON_FIELDS)
-    names = {image.get("id"): image.get("file_name") for image in images}
-    return [
-        Annotation(str(names.get(face.get("image_id"))), where, partial(_from_keypoints, face.get("keypoints"), where))
-        for number, face in enumerate(faces)
-        for where in [f"{path}: annotation {number}"]
-    ]
+    names = {str(image.get("id")): image.get("file_name") for image in images}
+    rows = []
+    for number, face in enumerate(faces):
+        where, image_id = f"{path}: annotation {number}", str(face.get("image_id"))
+        image_name = str(names.get(image_id) or f"image_id {image_id}")
+        rows.append(Annotation(image_name, where, partial(_from_keypoints, face.get("keypoints"), where)))
+    return rows
 
 
 def _read_csv(path: Path) -> list[Annotation]:
