@@ -95,5 +95,9 @@ def _unwanted(path: Path, error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     """The sentence of torch's that says what was wrong, without its advice to load the file unsafely."""
-    message = str(error).split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__
-    return message.splitlines()[0].split(" was not an allowed global")[0].rstrip(". ")
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if "GLOBAL" in line or "WeightsUnpickler error: " in line] or lines[:1]
+    if not telling:
+        return type(error).__name__
+    words = telling[0].split("WeightsUnpickler error: ")[-1].split(" was not an allowed global")[0]
+    return f"{type(error).__name__}: {words.rstrip('. ')}"

@@ -1,0 +1,453 @@
+from __future__ import annotations
+
+import http.server
+import logging
+import os
+import pickle
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from facelm.models import HRNetV2, build_model, load_weights, save_weights
+from facelm.models.download import download, local_file, sha256, web_address
+from facelm.models.published import MMPOSE, RELEASE, recognise
+from facelm.models.reading import read_checkpoint
+from facelm.models.weights import NAMINGS, NEAREST_NOTE, detect_naming, open_weights
+
+
+def tiny(seed=0, num_landmarks=68) -> HRNetV2:
+    """A network whose every number differs from a new one's, running statistics and all."""
+    torch.manual_seed(seed)
+    net = build_model("hrnetv2_tiny", num_landmarks, init="kaiming")
+    for buffer in net.buffers():
+        buffer.add_(1 + torch.rand(buffer.shape) if buffer.is_floating_point() else 5)
+    return net.eval()
+
+
+def heatmaps(net):
+    with torch.no_grad():
+        return net(torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64))
+
+
+def as_written_by(naming, net):
+    """A checkpoint as the named code base writes it; spelled out here, apart from the table in weights.py."""
+    state = net.state_dict()
+    body = {key: value for key, value in state.items() if not key.startswith("head.")}
+    head = {key: value for key, value in state.items() if key.startswith("head.")}
+    if naming == "release":
+        return state
+    if naming == "facelm":
+        return {"epoch": 3, "state_dict": {f"net.{key}": value for key, value in state.items()} | {"loss.scale": head}}
+    if naming == "timm":
+        return body | {"incre_modules.0.0.conv1.weight": torch.ones(3), "classifier.weight": torch.ones(2)}
+    named = {f"backbone.{key}": value for key, value in body.items()}
+    for key, value in head.items():
+        layer, rest = key.split(".")[1:]
+        if naming == "mmpose-0.x":
+            named[f"keypoint_head.final_layer.{layer}.{rest}"] = value
+        else:
+            named[f"head.final_layer.{rest}" if layer == "3" else f"head.conv_layers.{layer}.{rest}"] = value
+    return {"meta": {"epoch": 60}, "state_dict": named}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """saved(content): the path of a torch file holding it."""
+
+    def save(content, name="weights.pth"):
+        torch.save(content, tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+class TestNamings:
+    @pytest.mark.parametrize("naming", ["release", "facelm", "mmpose-1.x", "mmpose-0.x"])
+    def test_whole_networks_load(self, saved, naming):
+        source, net = tiny(1), tiny(2)
+        report = load_weights(net, saved(as_written_by(naming, source)))
+        assert report.naming == naming
+        assert (len(report.matched), report.missing, report.left_over) == (len(source.state_dict()), (), ())
+        assert torch.equal(heatmaps(net), heatmaps(source))
+
+    def test_a_backbone_leaves_the_head_and_says_so(self, saved):
+        source, net = tiny(1), tiny(2)
+        head = {key: value.clone() for key, value in net.head.state_dict().items()}
+        report = load_weights(net, saved(as_written_by("timm", source)))
+        assert report.naming == "timm"
+        assert {key.split(".")[0] for key in report.missing} == {"head"}
+        assert report.left_over == ("incre_modules.0.0.conv1.weight", "classifier.weight")
+        assert all(torch.equal(value, head[key]) for key, value in net.head.state_dict().items())
+        assert torch.equal(net.stage4[0].branches[3][0].conv1.weight, source.stage4[0].branches[3][0].conv1.weight)
+        assert "head is kept" in report.notes[0]
+
+    def test_imagenet_weights_are_told_apart_by_their_upsampling(self, saved, caplog):
+        with caplog.at_level(logging.INFO):
+            report = load_weights(tiny(2), saved(as_written_by("timm", tiny(1))))
+        assert NEAREST_NOTE in report.notes
+        assert "trained with nearest upsampling in the fuse layers" in caplog.text
+        assert NEAREST_NOTE not in load_weights(tiny(2), saved(tiny(1).state_dict())).notes
+
+    @pytest.mark.parametrize("naming", NAMINGS)
+    @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+    def test_written_and_read_again(self, tmp_path, naming, ending):
+        source, net = tiny(1), tiny(2)
+        net.head.load_state_dict(source.head.state_dict())  # timm's naming has none
+        path = tmp_path / f"out{ending}"
+        save_weights(source, path, naming)
+        assert load_weights(net, path).naming == naming
+        assert torch.equal(heatmaps(net), heatmaps(source))
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("naming", ["release", "mmpose-1.x", "mmpose-0.x"])
+    def test_written_names_are_theirs(self, tmp_path, naming):
+        save_weights(tiny(), tmp_path / "out.pth", naming)
+        content = torch.load(tmp_path / "out.pth", weights_only=True)
+        expected = as_written_by(naming, tiny())
+        assert list(content.get("state_dict", content)) == list(expected.get("state_dict", expected))
+
+    def test_unknown_naming(self, tmp_path):
+        with pytest.raises(ValueError, match="unknown naming 'keras'; choose one of release, facelm, "):
+            save_weights(tiny(), tmp_path / "out.pth", "keras")
+
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+    def test_prefixes_of_wrappers_are_dropped(self, saved, prefix):
+        source, net = tiny(1), tiny(2)
+        load_weights(net, saved({prefix + key: value for key, value in source.state_dict().items()}))
+        assert torch.equal(heatmaps(net), heatmaps(source))
+
+    def test_old_files_without_batch_counters(self, saved):
+        source, net = tiny(1), tiny(2)
+        state = {k: v for k, v in source.state_dict().items() if not k.endswith("num_batches_tracked")}
+        report = load_weights(net, saved(state))
+        assert report.missing == ()
+        assert torch.equal(heatmaps(net), heatmaps(source))
+
+    def test_half_precision_fills_a_float32_network(self, tmp_path):
+        source, net = tiny(1), tiny(2)
+        save_file({key: value.half() for key, value in source.state_dict().items()}, tmp_path / "half.safetensors")
+        load_weights(net, tmp_path / "half.safetensors")
+        assert net.conv1.weight.dtype == torch.float32
+        torch.testing.assert_close(heatmaps(net), heatmaps(source), atol=2e-2, rtol=0)
+
+    def test_the_report_reads_well(self, saved):
+        path = saved(as_written_by("timm", tiny(1)))
+        text = str(load_weights(tiny(2), path))
+        assert f"weights from {path} (timm names): 318 matched, 8 missing, 2 left over" in text
+        assert "missing: head.0.weight, head.0.bias, head.1.weight, head.1.bias, and 4 more" in text
+        assert sha256(path) in text
+
+
+class TestWhatTheFileTells:
+    def test_before_a_network_is_built(self, saved):
+        file = open_weights(saved(as_written_by("mmpose-1.x", tiny(num_landmarks=98))))
+        assert (file.architecture, file.num_landmarks, file.naming) == ("hrnetv2_tiny", 98, "mmpose-1.x")
+        assert file.checkpoint["meta"] == {"epoch": 60}
+
+    def test_a_backbone_has_no_landmarks(self, saved):
+        file = open_weights(saved(as_written_by("timm", tiny())))
+        assert (file.architecture, file.num_landmarks) == ("hrnetv2_tiny", None)
+
+    def test_an_opened_file_fills_a_network(self, saved):
+        source, net = tiny(1), tiny(2)
+        load_weights(net, open_weights(saved(source.state_dict())))
+        assert torch.equal(heatmaps(net), heatmaps(source))
+
+
+class TestPublished:
+    def test_by_name(self):
+        assert recognise("hrnetv2_w18_300w_256x256-eea53406_20211019.pth", "mmpose-0.x") is MMPOSE
+        assert recognise("HR18-300W.pth", "release") is RELEASE
+
+    def test_by_content(self):
+        assert recognise("renamed.pth", "mmpose-0.x", sha256="eea53406" + 56 * "0") is MMPOSE
+
+    def test_by_naming_without_the_numbers(self):
+        known = recognise("best_NME_epoch_57.pth", "mmpose-1.x", sha256=64 * "0")
+        assert known is not None
+        assert (known.codec, known.pixel_origin, known.nme) == (MMPOSE.codec, 0, {})
+
+    @pytest.mark.parametrize("naming", ["release", "facelm", "timm"])
+    def test_facelms_own_names_say_nothing(self, naming):
+        assert recognise("model.pth", naming, sha256=64 * "0") is None
+
+    def test_they_were_trained_on_numbers_as_stored(self):
+        assert (MMPOSE.codec["name"], MMPOSE.pixel_origin, MMPOSE.flip) == ("mmpose", 0, "shifted")
+        assert (RELEASE.codec["name"], RELEASE.pixel_origin, RELEASE.flip) == ("release", 0, "none")
+
+    def test_the_codecs_can_be_built(self):
+        codec = pytest.importorskip("facelm.codec")
+        for known in (MMPOSE, RELEASE):
+            assert codec.build_codec(dict(known.codec), known.crop_size).name == known.codec["name"]
+
+    @pytest.mark.parametrize("num_landmarks", [68, 98])
+    def test_only_for_the_network_that_was_published(self, saved, num_landmarks):
+        """A WFLW checkpoint in mmpose's naming is not taken for a 300W one."""
+        net = build_model("hrnetv2_w18", num_landmarks)
+        file = open_weights(saved(as_written_by("mmpose-1.x", net)))
+        assert (file.published is not None) == (num_landmarks == 68)
+        if file.published:
+            assert any("pixel origin 0" in note for note in load_weights(net, file).notes)
+
+
+class TestWrongModel:
+    def refuse(self, saved, content, pattern, net=None):
+        net = net or tiny(2)
+        before = heatmaps(net)
+        with pytest.raises(ValueError, match=pattern):
+            load_weights(net, saved(content))
+        assert torch.equal(heatmaps(net), before)
+
+    def test_another_number_of_landmarks(self, saved):
+        self.refuse(
+            saved,
+            tiny(num_landmarks=98).state_dict(),
+            r"another network \(hrnetv2_tiny, 98 landmarks\): 2 tensors differ in shape: "
+            r"head\.3\.weight \[98, 60, 1, 1\], expected \[68, 60, 1, 1\]",
+        )
+
+    def test_another_width(self, saved):
+        self.refuse(saved, build_model("hrnetv2_w18").state_dict(), r"\(hrnetv2_w18, 68 landmarks\): .* and \d+ more")
+
+    @pytest.mark.parametrize("key", ["stage3.0.branches.0.0.bn1.running_var", "head.1.bias"])
+    def test_a_missing_key(self, saved, key):
+        state = tiny(1).state_dict()
+        del state[key]
+        self.refuse(saved, state, rf"does not fit the network: .* 1 are missing \({key}\)")
+
+    def test_a_missing_key_of_a_backbone(self, saved):
+        state = as_written_by("timm", tiny(1))
+        del state["stage4.0.branches.3.0.conv2.weight"]
+        self.refuse(saved, state, r"1 are missing \(stage4\.0\.branches\.3\.0\.conv2\.weight\)")
+
+    def test_a_key_too_many(self, saved):
+        state = tiny(1).state_dict() | {"stage4.1.branches.0.0.conv1.weight": torch.ones(1)}
+        self.refuse(saved, state, r"1 left over \(stage4\.1\.branches\.0\.0\.conv1\.weight\)")
+
+    def test_a_resnet(self, saved):
+        self.refuse(saved, {"conv1.weight": torch.ones(64, 3, 7, 7), "fc.weight": torch.ones(2)}, "another network")
+
+    def test_something_else(self, saved):
+        self.refuse(
+            saved, {"encoder.weight": torch.ones(2)}, r"these are no HRNetV2 weights: 1 keys \(encoder\.weight\)"
+        )
+
+    def test_no_tensors(self, saved):
+        self.refuse(saved, {"epoch": 3, "best": 1.0}, "no weights found: .* found the entries epoch, best")
+
+    def test_a_tensor_alone(self, saved):
+        self.refuse(saved, torch.ones(3), "holds a Tensor, not a dictionary")
+
+    def test_what_fits_can_be_taken(self, saved):
+        source, net = tiny(1, num_landmarks=98), tiny(2)
+        last = net.head[3].weight.clone()
+        report = load_weights(net, saved(source.state_dict()), strict=False)
+        assert report.missing == report.left_over == ("head.3.weight", "head.3.bias")
+        assert torch.equal(net.head[0].weight, source.head[0].weight)
+        assert torch.equal(net.head[3].weight, last)
+
+
+class RunsCode:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+class TestUnsafeAndDamagedFiles:
+    @pytest.mark.parametrize("wrap", [lambda bad: {"state_dict": {"conv1.weight": bad}}, lambda bad: bad])
+    def test_a_file_that_runs_code_is_refused(self, saved, tmp_path, wrap):
+        path = saved(wrap(RunsCode(tmp_path / "ran")))
+        with pytest.raises(ValueError, match=r"was refused: loading it would run code \((posix|os|nt)\.system"):
+            load_weights(tiny(), path)
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_plain_pickle_that_runs_code_is_refused(self, tmp_path):
+        path = tmp_path / "weights.pth"
+        path.write_bytes(pickle.dumps(RunsCode(tmp_path / "ran"), protocol=2))
+        with pytest.raises(ValueError, match=r"refused: loading it would run code \(.*system"):
+            load_weights(tiny(), path)
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_whole_module_is_refused_with_the_way_out(self, saved):
+        path = saved({"state_dict": tiny()})
+        with pytest.raises(ValueError, match=r"refused.*facelm\.models\.hrnet.*save model\.state_dict\(\)"):
+            load_weights(tiny(), path)
+
+    def test_getattr_is_not_run(self, saved):
+        """mmpose's logs name `getattr`; an inert object stands in for it, and cannot be called."""
+
+        class Method:
+            def __reduce__(self):
+                return getattr, ("abc", "upper")
+
+        content = read_checkpoint(saved({"method": Method()}))
+        assert not callable(content["method"])
+
+    def test_mmposes_logs_are_skipped(self, tmp_path, monkeypatch):
+        """mmpose 1.x's training checkpoints hold mmengine's log buffers, with methods and numpy arrays."""
+
+        class HistoryBuffer:
+            def __init__(self):
+                self.statistics_methods = {"min": HistoryBuffer.min}
+                self._log_history = np.arange(3.0)
+                self.last = np.float64(2)
+
+            def min(self): ...
+
+        name = "mmengine.logging.history_buffer"
+        HistoryBuffer.__module__, HistoryBuffer.__qualname__ = name, "HistoryBuffer"
+        HistoryBuffer.min.__module__, HistoryBuffer.min.__qualname__ = name, "HistoryBuffer.min"
+        modules = {key: types.ModuleType(key) for key in ("mmengine", "mmengine.logging", name)}
+        modules[name].HistoryBuffer = HistoryBuffer
+        source, path = tiny(1), tmp_path / "epoch_60.pth"
+        with monkeypatch.context() as patch:
+            for key, module in modules.items():
+                patch.setitem(sys.modules, key, module)
+            content = as_written_by("mmpose-1.x", source) | {"message_hub": {"log_scalars": {"loss": HistoryBuffer()}}}
+            torch.save(content, path)
+        assert "mmengine" not in sys.modules
+        net = tiny(2)
+        load_weights(net, path)
+        assert torch.equal(heatmaps(net), heatmaps(source))
+
+    @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+    @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "middle"])
+    def test_damaged(self, tmp_path, name, damage):
+        path = tmp_path / name
+        save_weights(tiny(), path)
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        path.write_bytes(
+            {
+                "truncated": whole[:middle],
+                "empty": b"",
+                "text": b"<html>404 not found</html>",
+                "middle": whole[:40] + bytes(200) + whole[240:],
+            }[damage]
+        )
+        with pytest.raises(ValueError, match=r"w\.(pth|safetensors)' \(\d+ bytes\) is damaged or no weight file: .+"):
+            load_weights(tiny(), path)
+
+    def test_the_advice_to_load_unsafely_is_not_passed_on(self, tmp_path):
+        path = tmp_path / "w.pth"
+        path.write_bytes(b"hello, no pickle here")
+        with pytest.raises(ValueError) as error:
+            read_checkpoint(path)
+        assert "weights_only=False" not in str(error.value)
+
+
+class TestLocalFiles:
+    def test_a_run_folder_gives_its_best_checkpoint(self, tmp_path):
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints/last.ckpt").touch()
+        assert local_file(tmp_path).name == "last.ckpt"
+        (tmp_path / "checkpoints/best.ckpt").touch()
+        assert local_file(str(tmp_path)).name == "best.ckpt"
+
+    def test_an_empty_folder(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"no checkpoint in the folder .*checkpoints/best\.ckpt"):
+            local_file(tmp_path)
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"no weights at '.*nothing\.pth'.*model\.weights=null"):
+            load_weights(tiny(), tmp_path / "nothing.pth")
+
+    def test_build_model_loads(self, saved):
+        source = tiny(1)
+        net = build_model("hrnetv2_tiny", weights=saved(source.state_dict()))
+        assert torch.equal(heatmaps(net.eval()), heatmaps(source))
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server on this machine; `server.files` maps paths to bytes, `server.asked` lists what was asked for."""
+    monkeypatch.setenv("FACELM_CACHE", str(tmp_path / "cache"))
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.asked.append(self.path)
+            body = self.server.files.get(self.path)
+            if body is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) + self.server.short))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args): ...
+
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    web.files, web.asked, web.short = {}, [], 0
+    web.url = f"http://127.0.0.1:{web.server_address[1]}"
+    thread = threading.Thread(target=web.serve_forever, daemon=True)
+    thread.start()
+    yield web
+    web.shutdown()
+    web.server_close()
+
+
+class TestDownload:
+    def test_once_with_its_checksum(self, server, tmp_path, caplog):
+        source, net = tiny(1), tiny(2)
+        save_weights(source, tmp_path / "w.pth")
+        server.files["/a/w.pth"] = (tmp_path / "w.pth").read_bytes()
+        with caplog.at_level(logging.INFO):
+            load_weights(net, f"{server.url}/a/w.pth")
+            load_weights(net, f"{server.url}/a/w.pth")
+        assert server.asked == ["/a/w.pth"]
+        assert sha256(tmp_path / "w.pth") in caplog.text
+        assert torch.equal(heatmaps(net), heatmaps(source))
+
+    def test_equal_names_from_two_addresses_are_two_files(self, server):
+        server.files |= {"/a/w.pth": b"one", "/b/w.pth": b"two"}
+        assert download(f"{server.url}/a/w.pth").read_bytes() == b"one"
+        assert download(f"{server.url}/b/w.pth").read_bytes() == b"two"
+
+    def test_a_name_that_promises_a_checksum(self, server, caplog):
+        server.files["/w-00eb2006.pth"] = b"something else"
+        download(f"{server.url}/w-00eb2006.pth")
+        assert "promises a sha256 of 00eb2006" in caplog.text
+
+    def test_not_there(self, server, tmp_path):
+        with pytest.raises(ConnectionError, match=r"could not download .*404.*model\.weights=null"):
+            build_model("hrnetv2_tiny", weights=f"{server.url}/none.pth")
+        assert not list((tmp_path / "cache").rglob("*.p*"))
+
+    def test_cut_off(self, server, tmp_path):
+        server.files["/w.pth"], server.short = b"half", 4
+        with pytest.raises(ConnectionError, match=r"model\.weights=null"):
+            download(f"{server.url}/w.pth")
+        assert not list((tmp_path / "cache").rglob("*.p*"))
+
+    def test_nobody_answers(self, server):
+        server.shutdown()
+        server.server_close()
+        with pytest.raises(ConnectionError, match=r"could not download .*model\.weights=FILE.*model\.weights=null"):
+            download(f"{server.url}/w.pth")
+
+    def test_addresses(self):
+        assert web_address("hf://org/repo/sub/w.safetensors") == (
+            "https://huggingface.co/org/repo/resolve/main/sub/w.safetensors"
+        )
+        assert web_address("open-mmlab://msra/hrnetv2_w18") == (
+            "https://download.openmmlab.com/pretrain/third_party/hrnetv2_w18-00eb2006.pth"
+        )
+
+    @pytest.mark.parametrize("source", ["hf://org/repo", "open-mmlab://msra/hrnet", "ftp://host/w.pth"])
+    def test_addresses_that_cannot_be(self, source):
+        with pytest.raises(ValueError, match=source):
+            load_weights(tiny(), source)
+
+
+def test_every_naming_is_told_apart():
+    for naming in ("release", "facelm", "mmpose-1.x", "mmpose-0.x", "timm"):
+        content = as_written_by(naming, tiny())
+        assert detect_naming(content.get("state_dict", content)) == naming
