@@ -13,8 +13,8 @@ def square_faces(offsets: list[float]) -> FacePredictions:
     """Faces 120 wide and 30 high, inter-ocular 100, inter-pupil 50; face i is predicted `offsets[i]` px off."""
     face = np.zeros((68, 2))
     face[0], face[16] = (-10, 0), (110, 30)
-    face[[37, 38, 39, 40, 41]] = (20, 0)
-    face[[42, 43, 44, 46, 47]] = (80, 0)
+    face[[37, 38, 39, 40, 41]] = (28, 0)
+    face[[42, 43, 44, 46, 47]] = (68, 0)
     face[36], face[45] = (0, 0), (100, 0)
     target = np.repeat(face[None], len(offsets), axis=0)
     predicted = target + np.array(offsets)[:, None, None] * [0.6, 0.8]
@@ -25,15 +25,17 @@ class TestFaceErrors:
     def test_each_normaliser(self) -> None:
         faces = square_faces([3.0])
         errors = face_errors(faces.predicted, faces.target)
-        between_pupils = (5 * 80 + 100) / 6 - 5 * 20 / 6
         assert errors.nme == pytest.approx(0.03)
-        assert errors.nme_interpupil == pytest.approx(3 / between_pupils)
+        assert errors.nme_interpupil == pytest.approx(3 / 50)
         assert errors.nme_box == pytest.approx(3 / 60)  # sqrt(120 * 30)
 
     def test_normalisers_come_from_the_target(self) -> None:
         faces = square_faces([0.0])
         errors = face_errors(faces.target * 2, faces.target)
-        assert errors.nme == pytest.approx(np.linalg.norm(faces.target, axis=-1).mean() / 100)
+        distance = np.linalg.norm(faces.target, axis=-1).mean()
+        assert errors.nme == pytest.approx(distance / 100)
+        assert errors.nme_interpupil == pytest.approx(distance / 50)
+        assert errors.nme_box == pytest.approx(distance / 60)
 
 
 class TestSubsets:
