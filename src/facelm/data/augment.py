@@ -6,6 +6,7 @@ epoch, face index). So any number of workers and ranks, and a resumed run, see t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -29,6 +30,16 @@ class GeometricDraw:
     rotation: float = 0.0
     shift: tuple[float, float] = (0.0, 0.0)
     flip: bool = False
+
+    @property
+    def reach(self) -> float:
+        """How far the crop goes from the box's centre along x or y, in sides of the evaluation crop.
+
+        A square of side 1 turned by r is |cos r| + |sin r| wide.
+        """
+        turn = math.radians(self.rotation)
+        width = abs(math.cos(turn)) + abs(math.sin(turn))
+        return self.zoom * (width / 2 + max(abs(shift) for shift in self.shift))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +66,7 @@ class GeometricRanges:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.geometry.{name} is a probability in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.zoom < 1:
-            raise ValueError(f"augment.geometry.zoom must lie in [0, 1) (the crop's side is 1 +- zoom), got {self.zoom}")
+            raise ValueError(f"augment.geometry.zoom must lie in [0, 1) (the side is 1 +- zoom), got {self.zoom}")
         if self.distribution not in get_args(Distribution):
             known = ", ".join(get_args(Distribution))
             raise ValueError(f"augment.geometry.distribution is one of {known}; got {self.distribution!r}")
@@ -70,6 +81,12 @@ class GeometricRanges:
             shift=(self.shift * shift_x, self.shift * shift_y),
             flip=bool(flip < self.flip_probability),
         )
+
+    @property
+    def reach(self) -> float:
+        """The largest `GeometricDraw.reach` that can be drawn; a turned square is widest at 45 degrees."""
+        turn = min(abs(self.rotation), 45.0) if self.rotation_probability else 0.0
+        return GeometricDraw(zoom=1 + self.zoom, rotation=turn, shift=(self.shift, self.shift)).reach
 
     def _deviate(self, uniform: float) -> float:
         """`uniform` in [0, 1) mapped to [-1, 1] through the inverse of the distribution function."""

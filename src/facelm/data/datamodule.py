@@ -15,7 +15,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from facelm.data.augment import Augmentation
-from facelm.data.dataset import FaceDataset
+from facelm.data.cache import open_cache
+from facelm.data.dataset import FaceDataset, ImageSource
+from facelm.data.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.sampler import EpochBatches
 from facelm.data.w300 import Face, index_faces, present_subsets
 from facelm.landmarks import get_scheme
@@ -34,6 +36,9 @@ class FaceDataModule(L.LightningDataModule):
 
     `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
     coordinates into 0-based ones, 0 uses them as they are (as the references do).
+
+    With `cache="disk"`, `setup` decodes every photograph once into `cache_dir` (`cache.py`), training faces at most
+    `cache_size` pixels large and validation faces as the very crops; `faces_loader` always reads the photographs.
     """
 
     def __init__(
@@ -54,9 +59,14 @@ class FaceDataModule(L.LightningDataModule):
         val_list: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         drop_last: bool = False,
+        cache: Literal["none", "disk"] = "none",
+        cache_dir: str | None = None,
+        cache_size: int = 512,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if cache not in ("none", "disk"):
+            raise ValueError(f"data.cache={cache!r} is none of none, disk")
         self.root = Path(root).expanduser()
         self.crop_size = crop_size
         self.crop_scale = crop_scale
@@ -68,6 +78,9 @@ class FaceDataModule(L.LightningDataModule):
         self.train_list = train_list
         self.val_list = val_list
         self.drop_last = drop_last
+        self.cache = cache
+        self.cache_dir = cache_dir
+        self.cache_size = cache_size
         self.seed = seed
         self._index = partial(
             index_faces,
@@ -80,6 +93,8 @@ class FaceDataModule(L.LightningDataModule):
         self.train_faces: list[Face] = []
         self.val_faces: list[Face] = []
         self.val_name = ""
+        self._train_source: ImageSource | None = None
+        self._val_source: ImageSource | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Indexes and checks every face, so a broken file stops the run before it starts."""
@@ -110,6 +125,8 @@ class FaceDataModule(L.LightningDataModule):
             self.train_faces, self.val_faces = hold_out(self.train_faces, 0.1)
             log.info(f"no validation subset under {self.root}: {len(self.val_faces)} training faces are held out")
         log.info(f"{len(self.train_faces)} faces train, {len(self.val_faces)} validate ({self.val_name})")
+        self._train_source = self._source(self.train_faces, self.augmentation)
+        self._val_source = self._source(self.val_faces, None)
 
     def train_dataloader(self) -> Loader:
         """Augmented crops in an order that depends on (seed, epoch) alone."""
@@ -122,14 +139,14 @@ class FaceDataModule(L.LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
         )
-        return self._loader(self._dataset(self.train_faces, self.augmentation), batches)
+        return self._loader(self._dataset(self.train_faces, self.augmentation, self._train_source), batches)
 
     def val_dataloader(self) -> Loader:
         """Evaluation crops of every validation face."""
         batches = EpochBatches(
             len(self.val_faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
         )
-        return self._loader(self._dataset(self.val_faces, None), batches)
+        return self._loader(self._dataset(self.val_faces, None, self._val_source), batches)
 
     def evaluation_faces(self) -> tuple[list[Face], list[str]]:
         """(faces, the subset of each) of every evaluation subset on disk, or of the validation list.
@@ -156,7 +173,18 @@ class FaceDataModule(L.LightningDataModule):
         """Evaluation crops of `faces`, on one device."""
         return self._loader(self._dataset(faces, None), EpochBatches(len(faces), self.eval_batch_size, shuffle=False))
 
-    def _dataset(self, faces: list[Face], augmentation: Augmentation | None) -> FaceDataset:
+    def _source(self, faces: list[Face], augmentation: Augmentation | None) -> ImageSource | None:
+        """The crop cache of `faces`, built if need be; None to read the photographs."""
+        if self.cache == "none":
+            return None
+        framing: Framing = EvaluationCrop(self.crop_size, self.crop_scale)
+        if augmentation:
+            framing = Surroundings(self.crop_scale * augmentation.geometry.reach, self.cache_size)
+        return open_cache(faces, framing, self.cache_dir)
+
+    def _dataset(
+        self, faces: list[Face], augmentation: Augmentation | None, source: ImageSource | None = None
+    ) -> FaceDataset:
         return FaceDataset(
             faces,
             crop_size=self.crop_size,
@@ -164,6 +192,7 @@ class FaceDataModule(L.LightningDataModule):
             scheme=self.scheme,
             augmentation=augmentation,
             seed=self.seed,
+            source=source,
         )
 
     def _loader(self, dataset: FaceDataset, batches: EpochBatches) -> Loader:

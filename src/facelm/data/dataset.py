@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -23,12 +24,18 @@ Key = tuple[int, int]
 class ImageSource(Protocol):
     """Where pixels come from: the photographs themselves, or a cache of them."""
 
+    @property
+    def reach(self) -> float:
+        """Crops may show the upright square this far around the box's centre, in sides of the box."""
+
     def load(self, index: int) -> tuple[Image, FloatArray]:
-        """The stored picture `[H, W, 3]` of face `index` and its `stored_from_image` matrix `[3, 3]`."""
+        """The stored picture `[H, W, 3]` of face `index` and its `image_from_stored` matrix `[3, 3]`."""
 
 
 class Photographs:
     """The original files, decoded every time."""
+
+    reach = math.inf
 
     def __init__(self, faces: Sequence[Face]) -> None:
         self.faces = faces
@@ -77,6 +84,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
         face = self.faces[index]
         rng = np.random.default_rng((self.seed, epoch, index + 1))  # + 1: stream 0 of an epoch is its order
         draw = self.augmentation.geometry.draw(rng) if self.augmentation else GeometricDraw()
+        self._check_reach(face, draw)
         crop_from_img = crop_from_image(
             face.box,
             self.crop_size,
@@ -86,8 +94,8 @@ class FaceDataset(Dataset[dict[str, Any]]):
             shift=draw.shift,
             flip=draw.flip,
         )
-        stored, stored_from_img = self.source.load(index)
-        crop = warp(stored, crop_from_img @ invert(stored_from_img), self.crop_size)
+        stored, image_from_stored = self.source.load(index)
+        crop = warp(stored, crop_from_img @ image_from_stored, self.crop_size)
         landmarks_crop = transform(crop_from_img, face.landmarks_image)
         if draw.flip:
             landmarks_crop = landmarks_crop[list(self.scheme.mirror)]
@@ -100,3 +108,13 @@ class FaceDataset(Dataset[dict[str, Any]]):
             "image_from_crop": torch.from_numpy(invert(crop_from_img)),
             "index": index,
         }
+
+    def _check_reach(self, face: Face, draw: GeometricDraw) -> None:
+        """Raise where the crop would show what the source does not hold, and paint it black without a word."""
+        reach = self.crop_scale * draw.reach
+        if reach > self.source.reach + 1e-9:
+            raise ValueError(
+                f"{face.name}: {draw} reaches {reach:.4f} sides of the face's box from its centre; the crop cache was "
+                f"made for {self.source.reach:.4f}. The augmentation is wider than the one the cache was made for: "
+                "build the cache with it, or set data.cache=none"
+            )
