@@ -79,6 +79,7 @@ class TestListFile:
 
     def test_what_is_not_listed_is_not_read(self, tree):
         (tree[0] / "afw/11_1.pts").write_text("broken")
+        (tree[0] / "helen/trainset/5_1.jpg").unlink()
         assert names(self.index(tree[0], "afw/11_2")) == ["afw/11_2"]
 
     def test_what_is_listed_and_broken_is_an_error(self, tree):

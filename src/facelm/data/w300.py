@@ -99,7 +99,8 @@ def index_faces(
     if annotations == "pts":
         entries, problems = _entries_from_pts(folders)
     else:
-        files = find_annotation_files(root, split, annotations, Path(annotations_at) if annotations_at else None)
+        named = Path(annotations_at).expanduser() if annotations_at else None
+        files = find_annotation_files(root, split, annotations, named)
         rows = [row for path in files for row in read_annotations(path, annotations)]
         entries, problems = _entries_from_rows(rows, folders)
     if list_file is not None:
