@@ -39,7 +39,7 @@ def read_image(path: Path) -> Image:
         OSError: absent or not readable.
     """
     content = path.read_bytes()
-    _header_size(io.BytesIO(content), path)  # OpenCV 4 paints what a cut JPEG lacks in grey and says nothing
+    header_size(io.BytesIO(content), path)  # OpenCV 4 paints what a cut JPEG lacks in grey and says nothing
     try:  # through memory, since cv2.imread does not open every path that Python opens
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -47,7 +47,7 @@ def read_image(path: Path) -> Image:
         pixels = None
     if pixels is None:
         raise ValueError(f"{path}: the image cannot be decoded; it is damaged, or of no kind OpenCV reads. {_CURE}")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -60,18 +60,22 @@ def image_size(path: Path) -> tuple[int, int]:
         OSError: absent or not readable.
     """
     with path.open("rb") as stream:
-        size = _header_size(stream, path)
+        size = header_size(stream, path)
     if size is None:
         height, width, _ = read_image(path).shape
         return width, height
     return size
 
 
-def _header_size(stream: BinaryIO, path: Path) -> tuple[int, int] | None:
-    """(width, height) of a whole JPEG, PNG or WebP; None for any other kind."""
+def header_size(stream: BinaryIO, path: Path | str, cure: str = _CURE) -> tuple[int, int] | None:
+    """(width, height) as a JPEG's, PNG's or WebP's header has them; None for any other kind. Reads no pixels.
+
+    Raises:
+        ValueError: empty, or cut short; the message names `path` and ends in `cure`.
+    """
     start = stream.read(12)
     if not start:
-        raise ValueError(f"{path}: the image file is empty, as an interrupted download leaves it. {_CURE}")
+        raise ValueError(f"{path}: the image file is empty, as an interrupted download leaves it. {cure}")
     try:
         if start.startswith(b"\xff\xd8"):
             size = _jpeg_size(stream)
@@ -82,9 +86,9 @@ def _header_size(stream: BinaryIO, path: Path) -> tuple[int, int] | None:
         else:
             return None
     except EOFError:
-        raise ValueError(f"{path}: the image is truncated, as an interrupted download leaves it. {_CURE}") from None
+        raise ValueError(f"{path}: the image is truncated, as an interrupted download leaves it. {cure}") from None
     if min(size) < 1:
-        raise ValueError(f"{path}: the image header says {size[0]}x{size[1]} pixels; the file is damaged. {_CURE}")
+        raise ValueError(f"{path}: the image header says {size[0]}x{size[1]} pixels; the file is damaged. {cure}")
     return size
 
 
