@@ -74,6 +74,21 @@ class Golden:
     def json(self, name: str) -> Any:
         return json.loads(self.path(name).read_text(encoding="utf-8"))
 
+    def photographs(self) -> Path:
+        """The folder of the two test faces' photographs: beside this folder, or in `shared` beside the checkout."""
+        for shared in (self.folder.parent, ROOT.parent / "shared"):
+            if self.label != "kept" and (shared / "300w_originals" / "test_300w.json").exists():
+                return shared / "300w_originals"
+        TABLE.skipped.append(f"{self.label}: 300w_originals/test_300w.json")
+        pytest.skip(f"{self.label} has no 300w_originals/test_300w.json beside it")
+
+    def test_faces(self) -> dict[str, np.ndarray]:
+        """file name -> landmarks `[68, 2]` as stored, of the two test faces."""
+        content = json.loads((self.photographs() / "test_300w.json").read_text(encoding="utf-8"))
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        points = {names[a["image_id"]]: np.array(a["keypoints"], dtype=np.float64) for a in content["annotations"]}
+        return {name: values.reshape(-1, 3)[:, :2] for name, values in points.items()}
+
 
 def _folders() -> list[Any]:
     folders = [pytest.param(Golden("kept", KEPT), id="kept")]
