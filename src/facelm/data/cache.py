@@ -161,7 +161,7 @@ def _map(path: Path, faces: Sequence[Face]) -> tuple[mmap.mmap, Rows]:
             if os.fstat(stream.fileno()).st_size < _HEAD.size + len(faces) * _ROW.itemsize:
                 raise _UnusableError("the file is damaged")
             file = mmap.mmap(stream.fileno(), 0, access=access)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _UnusableError("there is none yet") from None
     magic, photographs, digest = _HEAD.unpack_from(file)
     rows = np.frombuffer(file, _ROW, len(faces), _HEAD.size).copy()
