@@ -54,7 +54,7 @@ class ModelSpec:
         if self.flip not in FLIPS:
             raise ValueError(f"inference.flip is one of {', '.join(FLIPS)}; got {self.flip!r}")
         if self.crop_size < 32 or self.crop_size % 32:
-            raise ValueError(f"crop.size must be a multiple of 32 (the network halves it five times), got {self.crop_size}")
+            raise ValueError(f"crop.size is a multiple of 32 (the network halves it five times), got {self.crop_size}")
         if self.pixel_origin not in (0, 1):
             raise ValueError(f"data.pixel_origin is 0 or 1, got {self.pixel_origin!r}")
         self.build_codec()
@@ -143,7 +143,7 @@ def write_whole(checkpoint: Mapping[str, Any], path: Path | str) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         # torch's zip writer reports a full disk as a RuntimeError.
-        raise OSError(f"the checkpoint {path} could not be written ({error}); a previous one there is untouched") from error
+        raise OSError(f"the checkpoint {path} was not written ({error}); a previous one is untouched") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -47,7 +47,7 @@ class LandmarkScheme:
             raise ValueError(f"scheme {self.name!r}: indices out of range: {sorted(used - set(indices))}")
         if self.mirror[self.outer_eyes[0]] != self.outer_eyes[1]:
             raise ValueError(f"scheme {self.name!r}: outer_eyes {self.outer_eyes} are not each other's mirror image")
-        object.__setattr__(self, "regions", MappingProxyType(dict(self.regions)))
+        object.__setattr__(self, "regions", dict(self.regions))  # a copy; a read-only proxy could not be pickled
 
 
 def _span(first: int, last: int) -> tuple[int, ...]:

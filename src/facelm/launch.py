@@ -13,18 +13,12 @@ import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import (
-    Callback,
-    EMAWeightAveraging,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    RichProgressBar,
-)
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
-from facelm.checkpoint import ModelSpec, read_facelm_checkpoint, write_whole
+from facelm.callbacks import WarmedEMA, WholeFileCheckpoints, checkpoints, console
+from facelm.checkpoint import ModelSpec
 from facelm.data.datamodule import FaceDataModule
 from facelm.lit import LitLandmarks
 from facelm.metrics import mean_shape
@@ -99,37 +93,15 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
     )
 
 
-class WholeFileCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are on disk whole or not at all, and read back as tensors and plain values only."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Writes to a temporary file beside `path`, then renames it."""
-        write_whole(checkpoint, path)
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Reads with `weights_only=True`, whatever the caller says."""
-        return read_facelm_checkpoint(path)
-
-
 def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
-    """best.ckpt by val NME, last.ckpt every epoch (and every n steps if asked), progress bar, EMA."""
-    shared: dict[str, Any] = {
-        "dirpath": run_dir / "checkpoints",
-        "auto_insert_metric_name": False,
-        "enable_version_counter": False,
-    }
-    callbacks: list[Callback] = [
-        ModelCheckpoint(filename="best", monitor="val/nme", mode="min", **shared),
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **shared),
-        LearningRateMonitor(logging_interval="step"),
+    """Checkpoints, averaged weights if `ema.decay` is set, progress bar."""
+    averaging: list[Callback] = [WarmedEMA(cfg.ema.decay)] if cfg.ema.decay is not None else []
+    # Averaging comes first: the checkpoint after a validation must hold the weights that were validated.
+    return [
+        *averaging,
+        *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps),
+        *console(cfg.trainer.enable_progress_bar),
     ]
-    if cfg.checkpoint.every_n_steps:
-        callbacks.append(ModelCheckpoint(filename="last", every_n_train_steps=cfg.checkpoint.every_n_steps, **shared))
-    if cfg.ema.decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=cfg.ema.decay))
-    if cfg.trainer.get("enable_progress_bar", True):
-        callbacks.append(RichProgressBar(leave=False))
-    return callbacks
 
 
 def build_trainer(cfg: DictConfig, *, loggers: list[Any], callbacks: list[Callback], run_dir: Path) -> L.Trainer:

@@ -29,7 +29,8 @@ class LitLandmarks(L.LightningModule):
     """Trains a heatmap network and validates it by inter-ocular NME in image pixels.
 
     `spec` says what the weights mean and goes into every checkpoint; `record` is the run's plain config and
-    `mean_shape` the mean training shape in units of the box, kept beside it for reports. Learning rate: `optimizer`'s own, times global batch / `base_batch` if `scale_lr`.
+    `mean_shape` the mean training shape in units of the box, kept beside it for reports. Learning rate:
+    `optimizer`'s own, times global batch / `base_batch` if `scale_lr`.
 
     Logged: `train/loss` every step, `val/nme` in percent.
     """
@@ -75,7 +76,7 @@ class LitLandmarks(L.LightningModule):
         return output
 
     def _inputs(self, images: Tensor) -> Tensor:
-        return normalise(images, self.spec.mean, self.spec.std, self.dtype)
+        return normalise(images, self.spec.mean, self.spec.std, next(self.net.parameters()).dtype)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss against heatmaps that are drawn here, on the device."""
