@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from facelm.cards import read_card, resolve_name
 from facelm.checkpoint import ModelSpec
 from facelm.geometry import FloatArray
 from facelm.models import HRNetV2
@@ -38,18 +39,22 @@ class LoadedModel:
 def load_model(source: str | Path, **changes: Any) -> LoadedModel:
     """The model that `source` names; `changes` replace entries of its spec (`codec`, `flip`, `pixel_origin`, ...).
 
-    `source` is a facelm .ckpt, a run folder, the published mmpose or HRNet authors' file (evaluated with the codec
-    and pixel origin that it was trained for), a file with mmpose's key names, or an address of one.
+    `source` is a shipped model's name, a facelm .ckpt, a run folder, a .safetensors with its card (see
+    `facelm.cards`), the published mmpose or HRNet authors' file (evaluated with the codec and pixel origin that it was
+    trained for), a file with mmpose's key names, or an address of one.
 
     Raises:
         FileNotFoundError: no such file, folder or name.
         ConnectionError: an address that cannot be reached.
         ValueError: damaged, code inside, another model, or weights whose codec cannot be told.
     """
-    file = open_weights(source)
+    file = open_weights(resolve_name(source))
     facts = file.checkpoint.get("facelm")
+    card = read_card(file.path)
     known = file.published
-    if facts is not None:
+    if card is not None:
+        spec = card.spec
+    elif facts is not None:
         spec = ModelSpec.from_checkpoint(file.checkpoint, file.path)
     elif known is not None:
         spec = _published_spec(known)
@@ -68,8 +73,8 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         spec=replace(spec, **changes) if changes else spec,
         path=file.path,
         sha256=file.sha256,
-        title=known.title if known else file.path.name,
-        published=dict(known.nme) if known else {},
+        title=known.title if known else file.path.stem if card else file.path.name,
+        published=dict(card.nme) if card else dict(known.nme) if known else {},
         notes=(known.note,) if known and known.note else (),
         record=record.get("config", {}),
         mean_shape=None if shape is None else np.asarray(shape, dtype=np.float64),

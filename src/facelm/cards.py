@@ -1,0 +1,86 @@
+"""Cards: what weights in a .safetensors file mean, as a .json file of the same name beside it; and the shipped models.
+
+The weights file holds tensors alone. Its card holds their `ModelSpec`, the file's SHA-256, and where they come from.
+The models that come with the package lie in `facelm/weights` and are known by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from facelm.checkpoint import ModelSpec
+from facelm.models.download import sha256
+
+SHIPPED = Path(__file__).resolve().parent / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known about weights.
+
+    `nme` is inter-ocular, in percent, by subset; `data` what they were trained on, `recipe` and `commit` how.
+    """
+
+    spec: ModelSpec
+    sha256: str
+    nme: Mapping[str, float] = field(default_factory=dict)
+    data: str = ""
+    licence: str = ""
+    recipe: str = ""
+    commit: str = ""
+
+
+def read_card(weights: Path) -> Card | None:
+    """The card beside the file `weights`; None where there is none.
+
+    Raises:
+        ValueError: the card is damaged, or belongs to other weights.
+    """
+    path = weights.with_suffix(".json")
+    if weights.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        card = Card(**{**content, "spec": ModelSpec.from_dict(content["spec"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the card '{path}' cannot be used ({error}). Copy or install it again") from error
+    found = sha256(weights)
+    if found != card.sha256:
+        raise ValueError(
+            f"'{weights}' has the SHA-256 {found[:12]}..., the card beside it was written for {card.sha256[:12]}...: "
+            "one of the two was damaged or replaced. Copy or install both again"
+        )
+    return card
+
+
+def write_card(weights: Path, spec: ModelSpec, **facts: object) -> Card:
+    """Writes the card of the file `weights` beside it; `facts` are the other entries of `Card`."""
+    card = Card(spec=spec, sha256=sha256(weights), **facts)  # type: ignore[arg-type]
+    content = json.dumps({**asdict(card), "spec": spec.to_dict()}, indent=2)
+    weights.with_suffix(".json").write_text(content + "\n", encoding="utf-8")
+    return card
+
+
+def shipped_names() -> list[str]:
+    """The names of the models that come with the package, sorted."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors") if path.with_suffix(".json").is_file())
+
+
+def resolve_name(source: str | Path) -> str | Path:
+    """The file of a shipped model where `source` is its name, else `source` as it is.
+
+    Raises:
+        FileNotFoundError: `source` reads like a name (no folder, no ending), is none, and there is no such file.
+    """
+    name, names = str(source), shipped_names()
+    if name in names:
+        return SHIPPED / f"{name}.safetensors"
+    if "/" in name or "\\" in name or "." in name or Path(name).exists():
+        return source
+    shipped = f"Shipped models: {', '.join(names)}" if names else "This installation ships no weights"
+    raise FileNotFoundError(
+        f"no model {name!r}. {shipped}; or give a checkpoint (.ckpt, .pth, .safetensors), a run folder or an address"
+    )

@@ -1,0 +1,81 @@
+"""Boxes from a CSV file: of one's own detector, for `facelm predict --boxes` and `facelm calibrate`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from facelm.data.annotations import read_text
+from facelm.geometry import FloatArray
+
+COLUMNS = ("x1", "y1", "x2", "y2")
+
+BoxTable = Mapping[str, FloatArray]
+"""Boxes `[N, 4]` by the name of their image, as written in the file."""
+
+
+def read_box_table(path: Path) -> dict[str, FloatArray]:
+    """The boxes of a CSV file: a row `image,x1,y1,x2,y2` for each face, with or without a header.
+
+    With a header the four columns are found by name and the image's name is the first; without one further columns are
+    ignored.
+
+    Convention: image pixels, 0-based, x2 > x1 and y2 > y1.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no rows, a missing column, or something that is no number; the message names the line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no box file {str(path)!r}")
+    boxes: dict[str, list[list[float]]] = {}
+    for line, name, cells in _rows(path):
+        try:
+            numbers = [float(cell) for cell in cells]
+        except ValueError:
+            raise ValueError(f"{path}: line {line}: {', '.join(cells)!r} are not four numbers x1, y1, x2, y2") from None
+        boxes.setdefault(name, []).append(numbers)
+    if not boxes:
+        raise ValueError(f"{path}: no boxes; a row is image,x1,y1,x2,y2")
+    return {name: np.array(rows, np.float64) for name, rows in boxes.items()}
+
+
+def boxes_of(table: BoxTable, path: Path) -> FloatArray:
+    """The boxes of the image at `path`: under its path as given, its file name, or that without ending.
+
+    Raises:
+        ValueError: none.
+    """
+    for name in (str(path), path.name, path.stem):
+        if name in table:
+            return table[name]
+    some = ", ".join(repr(name) for name in list(table)[:3])
+    raise ValueError(f"the box file has no row for it; it has {some}{', ...' if len(table) > 3 else ''}")
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """(line, image name, the four cells) of every row."""
+    reader = csv.reader(read_text(path).splitlines(keepends=True), skipinitialspace=True)
+    columns = [1, 2, 3, 4]
+    for number, row in enumerate(reader):
+        cells = [cell.strip() for cell in row]
+        if number == 0 and len(cells) > 1 and not _is_number(cells[1]):
+            missing = [name for name in COLUMNS if name not in cells]
+            if missing:
+                raise ValueError(f"{path}: no column {', '.join(missing)} in the header {', '.join(cells)}")
+            columns = [cells.index(name) for name in COLUMNS]
+        elif any(cells):
+            if len(cells) <= max(columns):
+                raise ValueError(f"{path}: line {reader.line_num}: {len(cells)} columns; a row is image,x1,y1,x2,y2")
+            yield reader.line_num, row[0], [cells[column] for column in columns]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,143 @@
+"""Where the faces are: dlib's HOG detector or OpenCV's YuNet, and what their boxes mean.
+
+A detector's box is not the box that the network was trained with; `convention` says how to get from one to the other
+(see `facelm.boxes.BoxConvention`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from facelm.boxes import CONVENTIONS, BoxConvention
+from facelm.geometry import FloatArray, Image
+
+LOOK_SIDES = (1000, 2000)
+"""Longer sides, in pixels, of the copies that a detector looks at: the second only if the first shows no face."""
+
+_MOST_ENLARGED = 2.0  # enlarging further than dlib's own upsampling finds no more faces
+
+
+class Detector(Protocol):
+    """Anything that finds faces: called with an image, it gives their boxes."""
+
+    @property
+    def convention(self) -> BoxConvention:
+        """How its boxes lie on faces."""
+
+    def __call__(self, image: Image) -> FloatArray:
+        """Boxes `[N, 4]` of the faces in `image` `[H, W, 3]` (RGB), the surest first; `[0, 4]` where there is none.
+
+        Convention: (x1, y1, x2, y2) in image pixels, 0-based and centred on integers.
+        """
+
+
+class DlibDetector:
+    """dlib's detector of frontal faces: histograms of gradients, no GPU, no model file, about 0.1 s.
+
+    It finds upright, roughly frontal faces (measured: see `facelm.boxes.CONVENTIONS`) whose box is at least 80 pixels
+    of the copy that it looks at: 8 % of the photograph's longer side, or 4 % where no larger face is found.
+
+    Raises:
+        ImportError: dlib is not installed.
+    """
+
+    def __init__(self, convention: BoxConvention = CONVENTIONS["dlib"]) -> None:
+        self.convention = convention
+        try:
+            import dlib
+        except ImportError as error:
+            raise ImportError(
+                "finding faces needs dlib, which is not installed. Run pip install 'facelm[detect]', give the boxes "
+                "yourself (boxes=[[x1, y1, x2, y2]], convention=...), or use YuNet with a model file of your own"
+            ) from error
+        self._detect = dlib.get_frontal_face_detector()
+
+    def __call__(self, image: Image) -> FloatArray:
+        """Boxes `[N, 4]`, the surest first."""
+        for copy, scale in copies_to_look_at(image):
+            rectangles, scores, _ = self._detect.run(copy, 0, 0.0)
+            if len(rectangles):
+                boxes = np.array([(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in rectangles], np.float64)
+                return to_image_pixels(boxes[np.argsort(scores)[::-1]], scale)
+        return np.empty((0, 4))
+
+
+class YuNetDetector:
+    """OpenCV's FaceDetectorYN with a model file that you have, `face_detection_yunet_2023mar.onnx` or later.
+
+    It finds smaller and more turned faces than dlib. The model is not shipped: it is in OpenCV's model zoo. Its boxes
+    have not been measured here and are taken as `square` unless `convention` says better (`facelm calibrate` measures
+    it); the second crop makes up for the difference.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a YuNet model.
+    """
+
+    def __init__(
+        self, model: str | Path, convention: BoxConvention = CONVENTIONS["square"], threshold: float = 0.7
+    ) -> None:
+        self.convention = convention
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no YuNet model '{path}'. Download face_detection_yunet_2023mar.onnx from OpenCV's model zoo "
+                "(github.com/opencv/opencv_zoo, models/face_detection_yunet), or use dlib"
+            )
+        try:
+            self._detect: Any = cv2.FaceDetectorYN.create(str(path), "", (320, 320), threshold)
+            self._detect.detect(np.zeros((320, 320, 3), np.uint8))
+        except cv2.error as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(
+                f"'{path}' is no YuNet face detector that this OpenCV ({cv2.__version__}) can run: {reason}. "
+                "Use face_detection_yunet_2023mar.onnx of OpenCV's model zoo"
+            ) from error
+
+    def __call__(self, image: Image) -> FloatArray:
+        """Boxes `[N, 4]`, the surest first."""
+        for copy, scale in copies_to_look_at(image):
+            self._detect.setInputSize((copy.shape[1], copy.shape[0]))
+            _, found = self._detect.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
+            if found is not None and len(found):
+                found = found[np.argsort(found[:, -1])[::-1]].astype(np.float64)
+                boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
+                return to_image_pixels(boxes, scale)
+        return np.empty((0, 4))
+
+
+def copies_to_look_at(image: Image) -> Iterator[tuple[Image, float]]:
+    """Copies of `image` with sides of at most `LOOK_SIDES`, and their scales: the smaller one first.
+
+    So a photograph of 100 megapixels costs no more than one of 4, and in a small one faces below the detector's least
+    size are enlarged.
+    """
+    longer = max(image.shape[:2])
+    done = 0.0
+    for side in LOOK_SIDES:
+        scale = min(side / longer, _MOST_ENLARGED if done else 1.0)
+        if scale <= done:
+            return
+        done = scale
+        yield _resized(image, scale), scale
+
+
+def _resized(image: Image, scale: float) -> Image:
+    if scale == 1:
+        return np.ascontiguousarray(image)
+    size = tuple(max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=way), np.uint8)
+
+
+def to_image_pixels(edges: FloatArray, scale: float) -> FloatArray:
+    """Boxes `[N, 4]` in pixels of the image, from pixel edges in a copy of it that is `scale` times as large.
+
+    Convention: edges count from the image's upper left corner, which lies at (-0.5, -0.5) in pixel coordinates.
+    """
+    return np.asarray(edges / scale - 0.5, np.float64)

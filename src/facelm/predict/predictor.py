@@ -1,0 +1,255 @@
+"""From photographs to landmarks: `Predictor.load("hrnetv2_w18")("photograph.jpg")`.
+
+Read next: `photographs.py` (what is read), `detect.py` (where faces are), `facelm.boxes` (what a box means),
+`facelm.inference` (the network and the flip test).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import nn
+
+from facelm.boxes import Box, BoxConvention, box_from_landmarks, check_boxes, crop_from_image, get_convention
+from facelm.checkpoint import ModelSpec
+from facelm.geometry import FloatArray, invert, warp
+from facelm.inference import normalise, predict_landmarks
+from facelm.loading import load_model
+from facelm.predict.detect import Detector, DlibDetector
+from facelm.predict.photographs import Photograph, Source, read_photograph
+
+DEFAULT_MODEL = "hrnetv2_w18"
+
+NO_FACE = "no face found"
+
+Convention = str | BoxConvention
+"""What boxes are: a name in `facelm.boxes.CONVENTIONS`, or a measured one."""
+
+_MOST_FACES = 32  # in one forward pass; with the flip test that is 64 crops, 2 GB of activations
+
+
+@dataclass(frozen=True, eq=False)
+class FaceLandmarks:
+    """One face: `landmarks_image` `[K, 2]`, `confidence` `[K]` in 0..1 (the heatmaps' peaks), and its `box`.
+
+    Convention: landmarks are in pixels of the image (upright, where it was turned by its EXIF orientation), (x, y),
+    0-based and centred on integers. `box` `[4]` is the training box that was cropped last, as (x1, y1, x2, y2).
+    """
+
+    box: FloatArray
+    landmarks_image: FloatArray
+    confidence: FloatArray
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, coordinates rounded to 1/1000 pixel."""
+        return {
+            "box": self.box.round(3).tolist(),
+            "landmarks": self.landmarks_image.round(3).tolist(),
+            "confidence": self.confidence.round(4).tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The faces of one image, the surest detection first or in the order of the boxes given; it is a sequence of them.
+
+    `size` is (width, height); `seconds` what reading, detecting and finding landmarks took, the last for all images
+    of the call together; `notes` say what the caller should know, such as that no face was found.
+    """
+
+    faces: tuple[FaceLandmarks, ...]
+    size: tuple[int, int]
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, index: int) -> FaceLandmarks:
+        return self.faces[index]
+
+    def __iter__(self) -> Iterator[FaceLandmarks]:
+        return iter(self.faces)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only."""
+        return {
+            "width": self.size[0],
+            "height": self.size[1],
+            "faces": [face.to_dict() for face in self.faces],
+            "notes": list(self.notes),
+            "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
+        }
+
+
+class Predictor:
+    """Finds faces and their landmarks in photographs.
+
+    Args:
+        net: the network, `[B, 3, S, S]` to heatmaps.
+        spec: what its weights mean.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", ...
+        detector: finds the faces of images that come without boxes; None makes a `DlibDetector` when it is needed.
+        flip: the flip test (see `facelm.inference`); None takes the model's, or `exact` where the model has none.
+        refine: how often a face is cropped again, around the landmarks just found. Boxes of a detector lie
+            differently on every face; the second crop is the one that the network was trained on.
+
+    Raises:
+        ValueError: no such device or flip test, or `refine` is negative.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        spec: ModelSpec,
+        *,
+        device: str | torch.device = "auto",
+        detector: Detector | None = None,
+        flip: str | None = None,
+        refine: int = 1,
+    ) -> None:
+        if refine < 0:
+            raise ValueError(f"refine={refine}: it is how often a face is cropped again, 0 or more")
+        self.device = pick_device(device)
+        self.net = net.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        usual = "exact" if spec.flip == "none" else spec.flip
+        self.spec = replace(spec, flip=usual if flip is None else flip)
+        self.scheme = spec.landmark_scheme()
+        self.codec = spec.build_codec()
+        self.refine = refine
+        self._detector = detector
+
+    @classmethod
+    def load(cls, source: str | Path = DEFAULT_MODEL, device: str | torch.device = "auto", **options: Any) -> Predictor:
+        """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
+
+        `options` are `detector`, `flip` and `refine`. Raises what `facelm.loading.load_model` raises.
+        """
+        model = load_model(source)
+        return cls(model.net, model.spec, device=device, **options)
+
+    @overload
+    def __call__(
+        self, images: list[Any], boxes: Any = None, *, convention: Convention = "tight"
+    ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(self, images: Source, boxes: Any = None, *, convention: Convention = "tight") -> Prediction: ...
+
+    def __call__(
+        self, images: Any, boxes: Any = None, *, convention: Convention = "tight"
+    ) -> Prediction | list[Prediction]:
+        """The faces of an image, or of each image of a list; all crops go through the network together.
+
+        Args:
+            images: a path, an array (RGB) or a PIL image, or a list of these.
+            boxes: `[N, 4]` as (x1, y1, x2, y2) in pixels, for a list of images one such array each. None: the
+                detector looks for faces.
+            convention: what these boxes are: `tight` around the landmarks, `square` (300W's), `dlib`, or a
+                `BoxConvention` measured by `facelm calibrate`.
+
+        Raises:
+            ValueError: an image that cannot be read, or a box that is not finite, inverted, tiny or outside.
+            FileNotFoundError: no such image.
+            ImportError: faces are to be detected, and there is no detector.
+        """
+        many = isinstance(images, list)
+        sources = images if many else [images]
+        given = [None] * len(sources) if boxes is None else list(boxes) if many else [boxes]
+        if len(given) != len(sources):
+            raise ValueError(f"{len(sources)} images, but boxes for {len(given)}: give one array [N, 4] for each image")
+        start = perf_counter()
+        photographs, seconds, face_boxes = [], [], []
+        for source, xyxy in zip(sources, given, strict=True):
+            photographs.append(read_photograph(source))
+            read = perf_counter()
+            face_boxes.append(self.training_boxes(photographs[-1], xyxy, convention))
+            seconds.append({"read": read - start, "detect": (start := perf_counter()) - read})
+        faces = self.faces_in_boxes(photographs, face_boxes)
+        took = perf_counter() - start
+        predictions = [
+            Prediction(tuple(found), photograph.size, {**spent, "landmarks": took}, _notes(photograph, found))
+            for photograph, found, spent in zip(photographs, faces, seconds, strict=True)
+        ]
+        return predictions if many else predictions[0]
+
+    def training_boxes(self, photograph: Photograph, xyxy: Any = None, convention: Convention = "tight") -> list[Box]:
+        """The training boxes of the faces in `xyxy` `[N, 4]`, or of those that the detector finds."""
+        if xyxy is None:
+            self._detector = self._detector or DlibDetector()
+            found, convention = self._detector(photograph.pixels), self._detector.convention
+        else:
+            found = check_boxes(xyxy, *photograph.size)
+        convention = get_convention(convention) if isinstance(convention, str) else convention
+        return [convention.training_box(box) for box in found]
+
+    def faces_in_boxes(
+        self, photographs: Sequence[Photograph], boxes: Sequence[Sequence[Box]], refine: int | None = None
+    ) -> list[list[FaceLandmarks]]:
+        """The landmarks in each training box of each photograph, after `refine` further crops."""
+        owners = [photograph for photograph, own in zip(photographs, boxes, strict=True) for _ in own]
+        flat = [box for own in boxes for box in own]
+        faces = self._look(owners, flat)
+        for _ in range(self.refine if refine is None else refine):
+            flat = [refined_box(face.landmarks_image, box) for face, box in zip(faces, flat, strict=True)]
+            faces = self._look(owners, flat)
+        remaining = iter(faces)
+        return [[next(remaining) for _ in own] for own in boxes]
+
+    @torch.inference_mode()
+    def _look(self, photographs: Sequence[Photograph], boxes: Sequence[Box]) -> list[FaceLandmarks]:
+        """The landmarks in `boxes`, one photograph for each."""
+        faces = []
+        spec = self.spec
+        # Weights trained on stored 1-based numbers (pixel_origin 0) see and give points one pixel to the lower right.
+        offset = 1 - spec.pixel_origin
+        for start in range(0, len(boxes), _MOST_FACES):
+            part = slice(start, start + _MOST_FACES)
+            moved = [Box((box.center[0] + offset, box.center[1] + offset), box.side) for box in boxes[part]]
+            matrices = [crop_from_image(box, spec.crop_size, spec.crop_scale) for box in moved]
+            pairs = zip(photographs[part], matrices, strict=True)
+            crops = np.stack([warp(photograph.pixels, matrix, spec.crop_size) for photograph, matrix in pairs])
+            inputs = normalise(torch.from_numpy(crops).to(self.device), spec.mean, spec.std)
+            found = predict_landmarks(self.net, inputs, self.codec, self.scheme.mirror, spec.flip)
+            landmarks_crop, scores = (tensor.cpu().double() for tensor in found)
+            image_from_crop = torch.from_numpy(np.stack([invert(matrix) for matrix in matrices]))
+            landmarks = self.codec.landmarks_in_image(landmarks_crop, image_from_crop).numpy() - offset
+            confidence = scores.clamp(0, 1).numpy()
+            triples = zip(boxes[part], landmarks, confidence, strict=True)
+            faces += [FaceLandmarks(box.xyxy, points, sure) for box, points, sure in triples]
+        return faces
+
+
+def refined_box(landmarks_image: FloatArray, box: Box) -> Box:
+    """The training box around landmarks `[K, 2]` found in `box`, or `box` where they cannot be a face's.
+
+    That is where they span less than a third or more than three times of it: nothing there looked like a face.
+    """
+    refined = box_from_landmarks(landmarks_image)
+    return refined if 1 / 3 < refined.side / box.side < 3 else box
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The device of that name; "auto" is the first GPU, or the CPU where there is none.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={str(device)!r} is not to be had here ({error}). Use auto or cpu") from error
+    return found
+
+
+def _notes(photograph: Photograph, faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
+    return photograph.notes if faces else (*photograph.notes, NO_FACE)

@@ -1,0 +1,172 @@
+"""Landmarks through a video: faces followed from frame to frame, and smoothed over time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from facelm.boxes import Box, box_from_landmarks, overlaps
+from facelm.geometry import FloatArray, Image
+from facelm.predict.photographs import Photograph
+from facelm.predict.predictor import FaceLandmarks, Predictor
+from facelm.predict.smoothing import OneEuro
+
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".mts")
+"""Endings of videos, in lower case."""
+
+USUAL_FPS = 25.0
+"""Frames a second of a video that does not say it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame: its number, counted from 0, its time in seconds, and `pixels` `[H, W, 3]` RGB."""
+
+    number: int
+    seconds: float
+    pixels: Image
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFace(FaceLandmarks):
+    """A face in a frame; `track` is the same number in every frame that shows it."""
+
+    track: int = 0
+
+
+class VideoReader:
+    """The frames of a video file, or of a camera given by its index.
+
+    `fps` is the frame rate, or `USUAL_FPS` where the file has none; `count` the number of frames, where it is known. A
+    camera's frames carry the time at which they came.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a video that OpenCV reads, without frames, or no such camera.
+    """
+
+    def __init__(self, source: Path | int) -> None:
+        if isinstance(source, Path) and not source.is_file():
+            raise FileNotFoundError(f"{str(source)!r}: there is no such file")
+        self.is_camera = isinstance(source, int)
+        self._name = f"camera {source}" if self.is_camera else repr(str(source))
+        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        opened, first = self._capture.read() if self._capture.isOpened() else (False, None)
+        if not opened:
+            self.close()
+            raise ValueError(f"{self._name}: {self._why()}")
+        self._next: Any = first
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if math.isfinite(fps) and 1 <= fps <= 1000 else USUAL_FPS
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.count = int(count) if math.isfinite(count) and count >= 1 else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        start = time.monotonic()
+        number = 0
+        while self._next is not None:
+            seconds = time.monotonic() - start if self.is_camera else number / self.fps
+            yield Frame(number, seconds, np.asarray(cv2.cvtColor(self._next, cv2.COLOR_BGR2RGB), np.uint8))
+            read, pixels = self._capture.read()
+            self._next = pixels if read else None
+            number += 1
+
+    def close(self) -> None:
+        """Lets go of the file or the camera."""
+        self._capture.release()
+
+    def _why(self) -> str:
+        if self.is_camera:
+            return "there is none, or another program uses it. Cameras count from 0"
+        return "a video without frames, or of a kind that OpenCV does not read. Convert it to .mp4 (H.264)"
+
+
+@dataclass
+class _Track:
+    """A face that is followed: the box to look in next, and its filter."""
+
+    number: int
+    box: Box
+    smooth: OneEuro | None = field(default=None)
+
+
+class FaceTracker:
+    """Follows faces through frames: each is looked for where its landmarks were in the frame before.
+
+    The detector runs on the first frame, on every frame while no face is followed, and otherwise every
+    `detect_every` frames, for faces that came in. A face is given up where its landmarks' mean confidence falls below
+    `least_confidence`, where it leaves the frame, or where it runs onto a face that was there before it.
+
+    Args:
+        predictor: finds faces and landmarks; its `refine` serves faces just detected.
+        smooth: whether landmarks go through a `OneEuro` filter.
+        detect_every: frames.
+        least_confidence: 0..1.
+    """
+
+    def __init__(
+        self, predictor: Predictor, *, smooth: bool = True, detect_every: int = 15, least_confidence: float = 0.2
+    ) -> None:
+        if detect_every < 1:
+            raise ValueError(f"detect_every={detect_every}: it is a number of frames, 1 or more")
+        self.predictor = predictor
+        self.smooth = smooth
+        self.detect_every = detect_every
+        self.least_confidence = least_confidence
+        self._tracks: list[_Track] = []
+        self._count = 0
+
+    def __call__(self, frame: Frame) -> list[TrackedFace]:
+        """The faces in the next frame, the one followed longest first."""
+        photograph = Photograph(frame.pixels)
+        seen = self._follow(photograph, self._tracks, refine=0)
+        if not seen or frame.number % self.detect_every == 0:
+            seen += self._follow(photograph, self._new_tracks(photograph, seen), refine=None)
+        faces = []
+        self._tracks = []
+        for track, face in seen:
+            if any(_overlap(track.box, other.box) > 0.6 for other in self._tracks):
+                continue
+            self._tracks.append(track)
+            faces.append(self._smoothed(track, face, frame.seconds))
+        return faces
+
+    def _follow(
+        self, photograph: Photograph, tracks: list[_Track], refine: int | None
+    ) -> list[tuple[_Track, FaceLandmarks]]:
+        """The tracks whose face is still there, with it; their boxes moved on to it."""
+        found = self.predictor.faces_in_boxes([photograph], [[track.box for track in tracks]], refine)[0]
+        seen = []
+        for track, face in zip(tracks, found, strict=True):
+            box = box_from_landmarks(face.landmarks_image)
+            inside = overlaps(box.xyxy[None], np.array([[0.0, 0.0, *photograph.size]]))[0, 0] > 0
+            if inside and face.confidence.mean() >= self.least_confidence and 1 / 2 < box.side / track.box.side < 2:
+                track.box = box
+                seen.append((track, face))
+        return seen
+
+    def _new_tracks(self, photograph: Photograph, seen: list[tuple[_Track, FaceLandmarks]]) -> list[_Track]:
+        """Tracks of the detector's faces that are not followed yet."""
+        tracks = []
+        for box in self.predictor.training_boxes(photograph):
+            if all(_overlap(box, track.box) < 0.3 for track, _ in seen):
+                self._count += 1
+                tracks.append(_Track(self._count, box, OneEuro() if self.smooth else None))
+        return tracks
+
+    def _smoothed(self, track: _Track, face: FaceLandmarks, seconds: float) -> TrackedFace:
+        landmarks: FloatArray = face.landmarks_image
+        if track.smooth is not None:
+            landmarks = track.smooth(landmarks, seconds, track.box.side)
+        return TrackedFace(face.box, landmarks, face.confidence, track.number)
+
+
+def _overlap(box: Box, other: Box) -> float:
+    return float(overlaps(box.xyxy[None], other.xyxy[None])[0, 0])
