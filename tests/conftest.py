@@ -1,0 +1,55 @@
+"""Drawn faces, composed configs and one short training that many tests look at."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "offline"
+
+TINY = [
+    "model=hrnetv2_tiny",
+    "model.weights=null",
+    "crop.size=64",
+    "trainer=cpu",
+    "trainer.enable_progress_bar=false",
+    "data.num_workers=0",
+    "data.batch_size=8",
+    "data.cache=none",
+    "logger=csv",
+]
+"""Overrides that make any experiment small enough for a test."""
+
+
+def compose(config: str = "train", *overrides: str):
+    """The config that the command line would compose."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from facelm.paths import CONF_DIR
+
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra_compose(config, overrides=list(overrides))
+
+
+@pytest.fixture(scope="session")
+def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drawn data set in 300W's layout."""
+    from facelm.data.synthetic import draw_dataset
+
+    counts = {"train": 24, "common": 6, "challenge": 4, "test": 4}
+    return draw_dataset(tmp_path_factory.mktemp("drawn") / "faces", counts=counts, processes=1)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, drawn_root: Path) -> Path:
+    """The run folder of a two-epoch training of the tiny network on drawn faces."""
+    from facelm.train import train
+
+    run_dir = tmp_path_factory.mktemp("run")
+    overrides = [f"data.root={drawn_root}", f"run_dir={run_dir}", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"]
+    train(compose("train", "data=w300", "codec=subpixel", *TINY, *overrides))
+    return run_dir

@@ -1,0 +1,91 @@
+"""Every file of conf/ composes, and what it describes can be built."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import compose
+
+from facelm.launch import build, model_spec
+from facelm.paths import CONF_DIR
+
+EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+GROUPS = {group: sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml")) for group in
+          ("augment", "codec", "loss", "model", "optim", "data", "trainer")}
+OPTIONS = [(group, name) for group, names in GROUPS.items() for name in names]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+class TestExperiments:
+    def test_composes_and_says_what_its_weights_mean(self, experiment):
+        cfg = compose("train", f"experiment={experiment}")
+        assert cfg.name == experiment
+        assert model_spec(cfg).crop_size == cfg.crop.size
+
+    def test_opens_with_command_and_claim(self, experiment):
+        head = (CONF_DIR / "experiment" / f"{experiment}.yaml").read_text().splitlines()[:12]
+        assert head[0] == "# @package _global_"
+        assert any(f"python -m facelm.train experiment={experiment}" in line for line in head)
+
+    def test_one_step_through_the_command_line(self, experiment, drawn_root, tmp_path):
+        """The tiny network on few faces; everything else as the experiment says."""
+        command = [
+            sys.executable, "-m", "facelm.train", f"experiment={experiment}", "model=hrnetv2_tiny", "model.weights=null",
+            "crop.size=64", "trainer=cpu", "trainer.max_epochs=1", "+trainer.limit_train_batches=1", "data=w300",
+            f"data.root={drawn_root}", "data.num_workers=0", "data.batch_size=4", "data.cache=none",
+            f"hydra.run.dir={tmp_path}",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert (tmp_path / "report" / "summary.json").is_file()
+        assert "mean shape" in done.stdout
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_builds(group, name):
+    cfg = compose("train", f"{group}={name}", "model.weights=null" if group != "model" else "seed=0")
+    if group == "codec":
+        model_spec(cfg).build_codec()
+    elif group == "optim":
+        build(cfg.optim.optimizer)
+        build(cfg.optim.schedule)
+    elif group == "trainer":
+        assert cfg.trainer.max_devices >= 1
+    elif name not in ("hrnetv2_w32", "hrnetv2_w48"):  # seconds of initialisation each
+        build(cfg[group])
+
+
+def test_experiments_start_from_the_published_backbone():
+    for experiment in ("hrnetv2_w18", "hrnetv2_w18_release"):
+        assert compose("train", f"experiment={experiment}").model.weights == "open-mmlab://msra/hrnetv2_w18"
+
+
+def test_mmpose_recipe_is_the_published_one():
+    cfg = compose("train", "experiment=hrnetv2_w18")
+    assert cfg.optim.optimizer.lr == 0.002
+    assert cfg.optim.base_batch == 512
+    assert cfg.optim.schedule.warmup_iterations == 500
+    assert list(cfg.optim.schedule.milestones) == [40, 55]
+    assert cfg.codec == {"name": "mmpose", "sigma": 1.5}
+    assert cfg.inference.flip == "shifted"
+    assert (cfg.trainer.devices, cfg.trainer.max_devices) == ("auto", 8)
+
+
+def test_release_recipe_is_the_published_one():
+    cfg = compose("train", "experiment=hrnetv2_w18_release")
+    assert cfg.optim.optimizer.lr == 0.0001
+    assert cfg.data.batch_size == 16
+    assert list(cfg.optim.schedule.milestones) == [30, 50]
+    assert cfg.codec == {"name": "release", "sigma": 1.0}
+    assert cfg.inference.flip == "none"
+    assert cfg.augment.geometry.distribution == "uniform"
+
+
+def test_configs_are_found_from_any_folder(tmp_path):
+    assert Path(CONF_DIR).is_absolute()
+    done = subprocess.run(
+        [sys.executable, "-m", "facelm.train", "--cfg", "job", "experiment=demo"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert "name: demo" in done.stdout

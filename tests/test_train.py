@@ -1,0 +1,133 @@
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import TINY, compose
+
+from facelm.train import train
+
+
+def run_train(*overrides):
+    return train(compose("train", *TINY, *overrides))
+
+
+class TestRunFolder:
+    def test_what_a_run_leaves(self, trained_run):
+        names = {str(p.relative_to(trained_run)) for p in trained_run.rglob("*") if p.is_file()}
+        assert {
+            "config.yaml",
+            "metrics.csv",
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "report/summary.json",
+            "report/per_face.csv",
+            "report/table.md",
+            "report/ced.png",
+            "report/regions.png",
+            "report/worst.png",
+        } <= names
+
+    def test_metrics(self, trained_run):
+        rows = list(csv.DictReader((trained_run / "metrics.csv").open()))
+        assert sum(bool(row["val/nme"]) for row in rows) == 2
+        assert any(row["train/loss"] for row in rows)
+
+    def test_checkpoints_hold_plain_values_only(self, trained_run):
+        for name in ("best", "last"):
+            content = torch.load(trained_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+            assert content["facelm"]["spec"]["architecture"] == "hrnetv2_tiny"
+            assert content["facelm"]["config"]["crop"]["size"] == 64
+
+    def test_the_report_has_every_subset_and_the_mean_shape(self, trained_run):
+        summary = json.loads((trained_run / "report" / "summary.json").read_text())
+        assert list(summary["subsets"]) == ["common", "challenge", "full", "test"]
+        assert [row["n"] for row in summary["subsets"].values()] == [6, 4, 10, 4]
+        assert summary["mean_shape"]["common"]["nme"] > 10
+
+    def test_validation_and_report_agree(self, trained_run):
+        rows = csv.DictReader((trained_run / "metrics.csv").open())
+        best = min(float(row["val/nme"]) for row in rows if row["val/nme"])
+        summary = json.loads((trained_run / "report" / "summary.json").read_text())
+        assert summary["subsets"]["full"]["nme"] == pytest.approx(best, abs=0.02)
+
+
+class TestLearning:
+    def test_overfits_a_few_drawn_faces(self, drawn_root, tmp_path):
+        faces = tmp_path / "few.txt"
+        faces.write_text("\n".join(p.relative_to(drawn_root).with_suffix("").as_posix()
+                                   for p in sorted((drawn_root / "helen/trainset").glob("*.pts"))[:8]))
+        overrides = [f"data.root={drawn_root}", f"run_dir={tmp_path}", f"data.train_list={faces}"]
+        overrides += ["augment=none", "codec=subpixel", "optim=adamw_cosine", "optim.optimizer.lr=0.01"]
+        overrides += ["trainer.max_epochs=60", "+trainer.check_val_every_n_epoch=60", "model.init=kaiming"]
+        overrides += ["trainer.log_every_n_steps=1"]
+        run_train(*overrides)
+        losses = [float(row["train/loss"]) for row in csv.DictReader((tmp_path / "metrics.csv").open()) if row["train/loss"]]
+        assert losses[-1] < 0.35 * losses[0]
+
+    def test_the_same_seed_gives_the_same_run(self, drawn_root, tmp_path):
+        scores = [
+            run_train(f"data.root={drawn_root}", f"run_dir={tmp_path / str(i)}", "trainer.max_epochs=1") for i in range(2)
+        ]
+        assert scores[0] == scores[1]
+
+
+class TestWarmup:
+    def test_longer_than_training_is_said(self, drawn_root, tmp_path):
+        with pytest.warns(UserWarning, match=r"warm-up \(500 iterations\) is longer than the training \(3\)"):
+            run_train(f"data.root={drawn_root}", f"run_dir={tmp_path}", "trainer.max_epochs=1")
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("override", "error", "message"),
+        [
+            ("trainer.devices=99", ValueError, r"trainer.devices=99, but this machine has"),
+            ("trainer.devices=two", ValueError, "number of devices or auto, got 'two'"),
+            ("trainer.accelerator=gpu", ValueError, "torch sees no GPU"),
+            ("crop.size=100", ValueError, "multiple of 32"),
+            ("model.name=vgg", ValueError, "no architecture 'vgg'"),
+            ("data.root=/nowhere", FileNotFoundError, "no 300W images under root='/nowhere'.*experiment=demo"),
+            ("resume=/nowhere", FileNotFoundError, "neither a checkpoint nor a run folder"),
+            ("ema.decay=1.5", ValueError, "ema.decay lies between 0 and 1"),
+        ],
+    )
+    def test_messages(self, drawn_root, tmp_path, override, error, message):
+        if override == "trainer.accelerator=gpu" and torch.cuda.is_available():
+            pytest.skip("this machine has a GPU")
+        overrides = [f"run_dir={tmp_path}", f"data.root={drawn_root}", override]
+        with pytest.raises(error, match=f"(?s){message}"):
+            run_train(*overrides)
+
+    def test_val_faces_must_not_be_trained_on(self, drawn_root, tmp_path):
+        faces = tmp_path / "faces.txt"
+        faces.write_text(next((drawn_root / "afw").glob("*.pts")).relative_to(drawn_root).with_suffix("").as_posix())
+        with pytest.raises(ValueError, match="share 1 faces"):
+            run_train(
+                f"data.root={drawn_root}", f"run_dir={tmp_path}", f"data.train_list={faces}", f"data.val_list={faces}"
+            )
+
+    def test_unknown_augmentation_arguments_are_errors(self, drawn_root, tmp_path):
+        augment = "augment.transforms=[{_target_: albumentations.GaussianBlur, blur: 3}]"
+        with pytest.raises(UserWarning, match="not valid"):
+            run_train(f"data.root={drawn_root}", f"run_dir={tmp_path}", augment)
+
+    def test_the_command_line_shows_no_traceback(self, tmp_path):
+        command = [sys.executable, "-m", "facelm.train", "data.root=/nowhere", f"hydra.run.dir={tmp_path}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "error: no 300W images under root='/nowhere'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [("experiment=none_such", "none_such"), ("optim.lr=1", "Key 'lr' is not in struct")],
+    )
+    def test_unknown_names_on_the_command_line(self, tmp_path, override, message):
+        command = [sys.executable, "-m", "facelm.train", override, f"hydra.run.dir={tmp_path}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
