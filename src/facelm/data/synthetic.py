@@ -7,7 +7,7 @@ its first line gives; here a whole photograph is put together, and a data set is
 from __future__ import annotations
 
 import logging
-import os
+import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -100,15 +100,16 @@ def draw_dataset(
     *,
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
-    processes: int | None = None,
+    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Drawn faces under `root` in 300W's folders, `root` itself as a Path; drawn now unless they are there already.
 
     `counts` says how many faces each split has ("train", "common", "challenge", "test"; one that is left out has
     none; null: DEFAULT_COUNTS); a split's folders share them as iBUG's do. Face number i of a folder is a function of
-    (seed, folder, i) alone, so more faces, another order or any number of `processes` (default: one for each
-    processor) change none of them. `progress(done, total)` is called now and then.
+    (seed, folder, i) alone, so more faces, another order or any number of `processes` change none of them; several
+    need the usual `if __name__ == "__main__"` in the script that asks for them. `progress(done, total)` is called now
+    and then.
 
     The tree appears under its name only when it is complete. A folder that holds anything else than faces drawn
     here is never touched.
@@ -138,14 +139,14 @@ def draw_dataset(
 Job = tuple[str, int]
 
 
-def _draw_all(draw: Callable[[list[Job]], int], jobs: list[Job], processes: int | None) -> Iterator[int]:
+def _draw_all(draw: Callable[[list[Job]], int], jobs: list[Job], processes: int) -> Iterator[int]:
     """Draw all `jobs`, here or in other processes; yields how many were drawn each time some are done."""
     batches = [jobs[start : start + _BATCH] for start in range(0, len(jobs), _BATCH)]
-    processes = min(processes or os.cpu_count() or 1, len(batches) // 2)  # starting one costs as much as many faces
     if processes <= 1:
         yield from map(draw, batches)
         return
-    with ProcessPoolExecutor(processes) as pool:
+    fresh = multiprocessing.get_context("spawn")  # a forked OpenCV waits for ever for threads that it has not
+    with ProcessPoolExecutor(min(processes, len(batches)), mp_context=fresh) as pool:
         yield from pool.map(draw, batches)
 
 

@@ -20,8 +20,8 @@ _SUBPIXEL: Final = 4  # bits after the point in the coordinates given to OpenCV
 
 
 def fixed(points: FloatArray | MatLike) -> NDArray[np.int32]:
-    """`points` `[N, 2]` as the fixed-point numbers of OpenCV's sub-pixel drawing."""
-    return np.rint(points * (1 << _SUBPIXEL)).astype(np.int32)
+    """`points` `[..., 2]` as the fixed-point numbers of OpenCV's sub-pixel drawing."""
+    return np.rint(np.multiply(points, 1 << _SUBPIXEL)).astype(np.int32)
 
 
 def fill(image: MatLike, polygon: FloatArray | MatLike, colour: Colour) -> None:

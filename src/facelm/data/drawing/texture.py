@@ -162,28 +162,27 @@ def _paint_eye(texture: Image, look: Look, which: int, stretch: tuple[float, flo
     texture[rows, columns] = patch
 
 
+_UPPER_LIP: Final = np.concatenate([_OUTER_LIPS[:25], _INNER_LIPS[16::-1]])
+_LOWER_LIP: Final = np.concatenate([_OUTER_LIPS[24:], _OUTER_LIPS[:1], _INNER_LIPS[:1], _INNER_LIPS[:15:-1]])
+_LIP_SHINE: Final = smooth(_FLAT[[59, 58, 57, 56, 55]])[4:-4] - (0, 3.6)
+_TEETH: Final = _INNER_LIPS[3:14]  # where they come out from under the upper lip
+_TEETH_DOWN: Final = np.array([0.1, 0.5, 0.85, 1, 1, 1, 1, 1, 0.85, 0.5, 0.1])[:, None] * (0, 1)
+
+
 def _paint_mouth(texture: Image, look: Look, opening: float) -> None:
     """Lips, and between them teeth and tongue where the mouth is open by `opening` millimetres."""
-    upper = np.concatenate([_OUTER_LIPS[:25], _INNER_LIPS[16::-1]])
-    lower = np.concatenate([_OUTER_LIPS[24:], _OUTER_LIPS[:1], _INNER_LIPS[:1], _INNER_LIPS[:15:-1]])
-    fill(texture, upper, scaled(look.lips, 0.84))
-    fill(texture, lower, look.lips)
+    fill(texture, _UPPER_LIP, scaled(look.lips, 0.84))
+    fill(texture, _LOWER_LIP, look.lips)
     fill(texture, _INNER_LIPS, (52.0, 18.0, 20.0))
-    top, bottom, corners = _FLAT[62, 1], _FLAT[66, 1], _FLAT[[60, 64], 0] + (4, -4)
+    if opening > 9:
+        disc(texture, _FLAT[66] - np.array([0, 1.0]), (9.0, 3.6), (176.0, 78.0, 82.0))
     if opening > 1.5:
-        gap = (bottom - top) / opening  # texture pixels to a millimetre of the open mouth
-        xs = np.linspace(corners[0], corners[1], 9)
-        row = min(6.5, 0.8 * opening) * gap
-        edge = row * np.clip(1.6 * (1 - np.abs(xs - xs.mean()) / (xs[-1] - xs.mean())), 0.1, 1)
-        arc = np.stack([xs, np.interp(xs, _INNER_LIPS[:17, 0], _INNER_LIPS[:17, 1])], axis=1)
-        fill(texture, np.concatenate([arc, (arc + np.stack([0 * edge, edge], axis=1))[::-1]]), (238.0, 234.0, 224.0))
-        if opening > 9:
-            disc(texture, _FLAT[66] - (0, 1.5), (9.0, 4.0), (176.0, 78.0, 82.0))
-    dark = scaled(look.lips, 0.45)
-    stroke(texture, _INNER_LIPS, dark, closed=True)
+        stretched = (_FLAT[66, 1] - _FLAT[62, 1]) / opening  # texture pixels to a millimetre of the open mouth
+        teeth = _TEETH + min(6.5, 0.8 * opening) * stretched * _TEETH_DOWN
+        fill(texture, np.concatenate([_TEETH, teeth[::-1]]), (238.0, 234.0, 224.0))
+    stroke(texture, _INNER_LIPS, scaled(look.lips, 0.45), closed=True)
     stroke(texture, _OUTER_LIPS, scaled(look.lips, 0.78), closed=True)
-    shine = smooth(_FLAT[[59, 58, 57, 56, 55]])[4:-4] - (0, 3.6)
-    stroke(texture, shine, mix(look.lips, (255, 235, 235), 0.35 + 0.3 * look.makeup))
+    stroke(texture, _LIP_SHINE, mix(look.lips, (255, 235, 235), 0.35 + 0.3 * look.makeup))
 
 
 _WINGS: Final = tuple(
@@ -192,15 +191,19 @@ _WINGS: Final = tuple(
 )
 
 
+_NOSE_BASE: Final = smooth(_FLAT[31:36])
+_NOSE_RIDGE: Final = smooth(_FLAT[27:30])
+
+
 def _paint_nose(texture: Image, look: Look) -> None:
     """Nostrils, wings and the tip's shine: what makes the nose's nine landmarks visible."""
     dark, line = scaled(look.skin, 0.32), scaled(look.skin, 0.58)
     for side, wing in zip((-1, 1), _WINGS, strict=True):
         disc(texture, _at(7.6 * side, 43.2), (4.6, 2.0), dark, angle=-14 * side)
         stroke(texture, wing, line)
-    stroke(texture, smooth(_FLAT[31:36]), scaled(look.skin, 0.62))
+    stroke(texture, _NOSE_BASE, scaled(look.skin, 0.62))
     light = mix(look.skin, (255, 250, 245), 0.45)
-    stroke(texture, smooth(_FLAT[27:30]), mix(look.skin, (255, 250, 245), 0.14), 2)
+    stroke(texture, _NOSE_RIDGE, mix(look.skin, (255, 250, 245), 0.14), 2)
     disc(texture, _FLAT[30], (4.0, 3.2), mix(look.skin, light, 0.7))
 
 

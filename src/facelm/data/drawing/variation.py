@@ -51,6 +51,9 @@ def _bump(count: int, centre: float, width: float) -> FloatArray:
 
 
 _JAW_SWING: Final = _bump(17, 8, 4.2)[:, None]  # how much each jaw landmark follows the chin
+_CHEEKS: Final = np.array([0, 0.3, 0.6, 1, 1.4, 1.6, 1.5, 1.2, 0, 1.2, 1.5, 1.6, 1.4, 1, 0.6, 0.3, 0])
+_ARCH: Final = np.tile(_bump(5, 2, 1.2), 2)  # of both brows
+_TILT: Final = np.array([1, 0.5, 0, -0.5, -1, -1, -0.5, 0, 0.5, 1])
 _UPPER_LIDS: Final = ([37, 38, 43, 44], [41, 40, 47, 46])  # each with the lower one it closes onto
 _LOWER_LIP: Final = [55, 56, 57, 58, 59, 65, 66, 67]
 _UPPER_LIP: Final = [49, 50, 51, 52, 53, 61, 62, 63]
@@ -64,11 +67,11 @@ def draw_identity(rng: np.random.Generator) -> FloatArray:
     face = TEMPLATE.copy()
     jaw, brows, nose, mouth = face[:17], face[17:27], face[27:36], face[48:]
     fullness = rng.normal(0, 0.05)  # round or tapered lower face
-    jaw[:, 0] *= 1 + fullness * np.array([0, 0.3, 0.6, 1, 1.4, 1.6, 1.5, 1.2, 0, 1.2, 1.5, 1.6, 1.4, 1, 0.6, 0.3, 0])
+    jaw[:, 0] *= 1 + fullness * _CHEEKS
     jaw += _JAW_SWING * [0, rng.normal(0, 5), rng.normal(0, 4)]
     brows[:, 1] += rng.normal(0, 2.5)
-    brows[:, 1] -= rng.normal(0, 1.8) * np.tile(_bump(5, 2, 1.2), 2)  # arch
-    brows[:, 1] += rng.normal(0, 2.2) * np.array([1, 0.5, 0, -0.5, -1, -1, -0.5, 0, 0.5, 1])  # tilt
+    brows[:, 1] -= rng.normal(0, 1.8) * _ARCH
+    brows[:, 1] += rng.normal(0, 2.2) * _TILT
     nose *= (np.exp(rng.normal(0, 0.14)), np.exp(rng.normal(0, 0.07)), np.exp(rng.normal(0, 0.1)))
     mouth += (0, rng.normal(0, 2.5) + (nose[6, 1] - TEMPLATE[33, 1]) * 0.7, 0)
     mouth[:, 0] *= np.exp(rng.normal(0, 0.09))
