@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
+    Checkpoint,
     LearningRateMonitor,
     ModelCheckpoint,
     RichProgressBar,
@@ -20,6 +24,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from facelm.checkpoint import read_facelm_checkpoint, write_whole
+
+log = logging.getLogger(__name__)
 
 
 class WholeFileCheckpoints(TorchCheckpointIO):
@@ -60,20 +66,72 @@ class WarmedEMA(WeightAveraging):
         super().__init__(use_buffers=True, multi_avg_fn=average)
 
 
+class Stopped(SystemExit):
+    """The run was told to stop (SIGTERM), and its state is in last.ckpt; the process ends with code 143."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+class LastCheckpoint(Checkpoint):
+    """last.ckpt after every epoch, every `every_n_steps` optimizer steps, and when SIGTERM tells the run to stop.
+
+    Within an epoch it is written between two batches, the optimizer having stepped, so that a resumed run goes on
+    with the next batch; not after an epoch's last batch, whose validation and end-of-epoch checkpoint are to come.
+
+    Raises:
+        ValueError: `every_n_steps` below 1.
+        Stopped: after SIGTERM, at the same batch on every rank.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int | None = None) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"checkpoint.every_n_steps is at least 1, or null for none, got {every_n_steps}")
+        self.path = path
+        self.every_n_steps = every_n_steps
+        self._told_to_stop = False
+        self._step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Takes SIGTERM over from Lightning, whose handler talks to the other ranks in the middle of anything."""
+        self._step = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._stop)  # Lightning puts the former handler back after the fit
+
+    def _stop(self, *_: object) -> None:
+        self._told_to_stop = True
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Saves if it is time to, or if any rank was told to stop."""
+        stepped, self._step = trainer.global_step != self._step, trainer.global_step
+        if trainer.is_last_batch or not stepped:  # not stepped: half an accumulated gradient cannot be saved
+            return
+        stop = trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
+        if stop or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+            self._save(trainer, stop)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves after validation."""
+        self._save(trainer, trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False))
+
+    def _save(self, trainer: L.Trainer, stop: bool) -> None:
+        trainer.save_checkpoint(self.path, weights_only=False)
+        if stop:
+            log.warning(f"stopped by SIGTERM; go on with resume={self.path}")
+            raise Stopped
+
+
 def checkpoints(folder: Path, every_n_steps: int | None) -> list[Callback]:
-    """best.ckpt by `val/nme`, last.ckpt after every epoch and, if asked for, every n steps."""
-    shared: dict[str, Any] = {
-        "dirpath": folder,
-        "auto_insert_metric_name": False,  # a `/` in a metric's name would make folders
-        "enable_version_counter": False,  # one best.ckpt, one last.ckpt: each replaces its predecessor
-    }
-    callbacks: list[Callback] = [
-        ModelCheckpoint(filename="best", monitor="val/nme", mode="min", **shared),
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **shared),
-    ]
-    if every_n_steps:
-        callbacks.append(ModelCheckpoint(filename="last", every_n_train_steps=every_n_steps, **shared))
-    return callbacks
+    """best.ckpt by `val/nme`, and last.ckpt."""
+    best = ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor="val/nme",
+        mode="min",
+        auto_insert_metric_name=False,  # a `/` in a metric's name would make folders
+        enable_version_counter=False,  # one best.ckpt: each replaces its predecessor
+    )
+    return [best, LastCheckpoint(folder / "last.ckpt", every_n_steps)]
 
 
 def console(progress_bar: bool) -> list[Callback]:
@@ -93,6 +151,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*sync_dist=True.*",  # val/nme is computed from all ranks' faces: every rank logs the same value
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*your dataloader is not resumable.*",  # ours is: the data module has its position from the checkpoint
     ):
         warnings.filterwarnings("ignore", message)
 

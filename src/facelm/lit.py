@@ -143,12 +143,14 @@ class LitLandmarks(L.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the spec, the plain config and the versions."""
+        """Adds the spec, the plain config, the versions, and where in the data the run stands."""
         checkpoint["facelm"] = checkpoint_facts(self.spec, self.record, self.mean_shape)
+        checkpoint["facelm"]["position"] = self.trainer.datamodule.position()  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another model or landmark scheme."""
+        """Refuses a checkpoint of another model or landmark scheme, or of other batches; else the data go on there."""
         ModelSpec.from_checkpoint(checkpoint).require_same_network(self.spec)
+        self.trainer.datamodule.go_on_from(checkpoint["facelm"]["position"])  # type: ignore[attr-defined]
 
 
 @dataclasses.dataclass(frozen=True)

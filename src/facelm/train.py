@@ -16,6 +16,7 @@ import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from facelm.data.datamodule import FaceDataModule
 from facelm.errors import command_line
 from facelm.evaluate import evaluate
 from facelm.launch import build_callbacks, build_data, build_lit, build_loggers, build_trainer, model_spec
@@ -32,25 +33,31 @@ def train(cfg: DictConfig) -> float | None:
         ValueError: a config value is wrong, or data are unreadable.
         FileNotFoundError: no data, no weights, or no checkpoint to resume from.
     """
-    run_dir = Path(cfg.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg)
     data.prepare_data()
     data.setup()
-    lit = build_lit(cfg, model_spec(cfg), data)
-    loggers = build_loggers(cfg, run_dir)
-    trainer = build_trainer(cfg, loggers=loggers, callbacks=build_callbacks(cfg, run_dir), run_dir=run_dir)
-    trainer.fit(lit, data, ckpt_path=resume_path(cfg.resume))
-    score = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
-    best = run_dir / "checkpoints" / "best.ckpt"
+    trainer = fit(cfg, data)
+    best = Path(cfg.run_dir) / "checkpoints" / "best.ckpt"
     if trainer.is_global_zero and best.is_file():
         if trainer.world_size == 1:
             evaluate(load_model(best), data, trainer.strategy.root_device, Path(cfg.report_dir))
         else:
             evaluate_apart(best, Path(cfg.report_dir))
+    score = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
     return float(score) if isinstance(score, torch.Tensor) else None
+
+
+def fit(cfg: DictConfig, data: FaceDataModule) -> L.Trainer:
+    """The trainer, having trained: checkpoints and logs are in the run folder."""
+    run_dir = Path(cfg.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    lit = build_lit(cfg, model_spec(cfg), data)
+    loggers = build_loggers(cfg, run_dir)
+    trainer = build_trainer(cfg, loggers=loggers, callbacks=build_callbacks(cfg, run_dir), run_dir=run_dir)
+    trainer.fit(lit, data, ckpt_path=resume_path(cfg.resume))
+    return trainer
 
 
 def evaluate_apart(checkpoint: Path, report_dir: Path) -> None:

@@ -95,6 +95,7 @@ class FaceDataModule(L.LightningDataModule):
         self.val_name = ""
         self._train_source: ImageSource | None = None
         self._val_source: ImageSource | None = None
+        self._resumed = {"epoch": 0, "batches": 0}
 
     def setup(self, stage: str | None = None) -> None:
         """Indexes and checks every face, so a broken file stops the run before it starts."""
@@ -135,10 +136,12 @@ class FaceDataModule(L.LightningDataModule):
             self.batch_size,
             seed=self.seed,
             drop_last=self.drop_last,
-            start=self._batches_done,
+            start=lambda: self._resumed["batches"] if batches.epoch == self._resumed["epoch"] else 0,
             rank=self._rank,
             world_size=self._world_size,
         )
+        # Lightning starts the workers before it names the epoch: a resumed run would train on epoch 0 once more.
+        batches.set_epoch(self._resumed["epoch"])
         return self._loader(self._dataset(self.train_faces, self.augmentation, self._train_source), batches)
 
     def val_dataloader(self) -> Loader:
@@ -213,9 +216,39 @@ class FaceDataModule(L.LightningDataModule):
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
-    def _batches_done(self) -> int:
-        """Batches of the current epoch that were trained on before this process started (0 unless resumed)."""
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+    def position(self) -> dict[str, int]:
+        """Where training stands, for the checkpoint: epoch, batches of it that are done, and what the order rests on."""
+        epoch, batches = self._resumed["epoch"], self._resumed["batches"]
+        if self.trainer:
+            loop = self.trainer.fit_loop
+            epoch = loop.epoch_progress.current.processed
+            between_epochs = epoch == loop.epoch_progress.current.started
+            batches = 0 if between_epochs else loop.epoch_loop.batch_progress.current.ready
+        return {"epoch": epoch, "batches": batches, **self._order()}
+
+    def go_on_from(self, position: dict[str, int]) -> None:
+        """Makes training start at a checkpoint's `position()`.
+
+        Raises:
+            ValueError: seed, faces or global batch differ from the checkpoint's, so the batches would not be the rest
+                of its run.
+        """
+        now = self._order()
+        if changed := [key for key in now if position[key] != now[key]]:
+            told = ", ".join(f"{key} {position[key]}, now {now[key]}" for key in changed)
+            raise ValueError(
+                f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data and data.batch_size x "
+                "devices as they were, or start a new run from the weights alone with model.weights=PATH"
+            )
+        self._resumed = {"epoch": position["epoch"], "batches": position["batches"]}
+
+    def _order(self) -> dict[str, int]:
+        """What the order of the training faces and their batches depends on."""
+        return {
+            "seed": self.seed,
+            "faces": len(self.train_faces),
+            "global batch": self.batch_size * self._world_size,
+        }
 
 
 class DrawnFaceDataModule(FaceDataModule):
