@@ -19,6 +19,7 @@ import numpy as np
 
 from facelm.boxes import Box, box_from_landmarks
 from facelm.data.annotations import Annotation, find_annotation_files, read_annotations, read_pts, read_text
+from facelm.data.drawn_tree import MARKER
 from facelm.data.images import image_size
 from facelm.data.layout import (
     FOLDER_COUNTS,
@@ -246,7 +247,8 @@ def _report(problems: Mapping[str, str], faces: list[Face], split: str, root: Pa
 def _warn_if_fewer(faces: Iterable[Face], split: str, root: Path) -> None:
     counts = Counter(face.folder for face in faces)
     found = {folder: counts[folder] for folder in SPLITS[split]}
-    if any(found[folder] < FOLDER_COUNTS[folder] for folder in found):
+    drawn = (root / MARKER).exists()  # drawn faces do not claim to be 300W
+    if not drawn and any(found[folder] < FOLDER_COUNTS[folder] for folder in found):
         warnings.warn(
             f"300W is incomplete under root={str(root)!r}: split {split!r} has fewer faces than iBUG published, so its "
             f"numbers do not compare with published ones\n{count_table(found)}",

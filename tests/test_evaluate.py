@@ -1,0 +1,112 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import compose
+
+from facelm.checkpoint import read_facelm_checkpoint
+from facelm.evaluate import evaluate, evaluation_data, pick_device
+from facelm.loading import load_model
+
+
+@pytest.fixture(scope="module")
+def command_line(trained_run, drawn_root, tmp_path_factory):
+    """(finished process, report folder) of the real command on a tree with the common subset only."""
+    root = tmp_path_factory.mktemp("only_common")
+    for folder in ("helen/testset", "lfpw/testset"):
+        shutil.copytree(drawn_root / folder, root / folder)
+    report = tmp_path_factory.mktemp("report")
+    command = [
+        sys.executable, "-m", "facelm.evaluate", f"checkpoint={trained_run}", f"data.root={root}",
+        f"report_dir={report}", "data.num_workers=0", f"hydra.run.dir={report / 'job'}",
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=False), report
+
+
+class TestCommandLine:
+    def test_only_what_is_there_is_measured(self, command_line):
+        done, report = command_line
+        assert done.returncode == 0, done.stderr[-3000:]
+        summary = json.loads((report / "summary.json").read_text())
+        assert list(summary["subsets"]) == ["common"]
+        assert any("challenge and test absent" in note for note in summary["notes"])
+
+    def test_the_same_numbers_as_the_training_reported(self, command_line, trained_run):
+        _, report = command_line
+        ours = json.loads((report / "summary.json").read_text())["subsets"]["common"]
+        theirs = json.loads((trained_run / "report" / "summary.json").read_text())["subsets"]["common"]
+        assert ours["nme"] == pytest.approx(theirs["nme"], abs=1e-6)
+        assert set(ours) >= {"n", "nme", "nme_interpupil", "nme_box", "fr@8", "fr@10", "auc@8", "auc@10", "nme_ci95"}
+
+    def test_the_mean_shape_travels_in_the_checkpoint(self, command_line):
+        _, report = command_line  # there are no training faces under this root
+        assert json.loads((report / "summary.json").read_text())["mean_shape"]["common"]["nme"] > 10
+
+
+class TestData:
+    def test_a_run_is_measured_on_its_own_data(self, trained_run, drawn_root):
+        cfg = compose("evaluate", f"checkpoint={trained_run}")
+        data = evaluation_data(cfg, load_model(trained_run), data_keys=[])
+        assert data.root == drawn_root
+        assert data.crop_size == 64
+
+    def test_a_typed_root_is_obeyed(self, trained_run, tmp_path):
+        cfg = compose("evaluate", f"checkpoint={trained_run}", f"data.root={tmp_path}")
+        data = evaluation_data(cfg, load_model(trained_run), data_keys=[f"data.root={tmp_path}"])
+        assert data.root == tmp_path
+
+    def test_nothing_to_evaluate(self, trained_run, tmp_path):
+        cfg = compose("evaluate", f"checkpoint={trained_run}", f"data.root={tmp_path}")
+        model = load_model(trained_run)
+        data = evaluation_data(cfg, model, data_keys=["data.root"])
+        with pytest.raises(FileNotFoundError, match="nothing to evaluate under data.root"):
+            evaluate(model, data, torch.device("cpu"), tmp_path)
+
+
+class TestPublishedFiles:
+    @pytest.mark.parametrize(
+        ("name", "naming", "codec", "flip", "common"),
+        [
+            ("hrnetv2_w18_300w_256x256-eea53406_20211019.pth", "mmpose-0.x", "mmpose", "shifted", 2.92),
+            ("HR18-300W.pth", "release", "release", "none", 2.91),
+        ],
+    )
+    def test_known_by_name(self, tmp_path, name, naming, codec, flip, common):
+        from facelm.models import build_model, save_weights
+
+        path = tmp_path / "any.pth"
+        save_weights(build_model("hrnetv2_w18"), path, naming)
+        path.rename(tmp_path / name)
+        model = load_model(tmp_path / name)
+        assert model.spec.codec["name"] == codec
+        assert (model.spec.pixel_origin, model.spec.flip) == (0, flip)
+        assert model.published["common"] == common
+
+    def test_weights_that_say_nothing_are_refused(self, tmp_path):
+        from facelm.models import build_model, save_weights
+
+        save_weights(build_model("hrnetv2_tiny"), tmp_path / "some.pth", "release")
+        with pytest.raises(ValueError, match="not what they mean.*facelm convert"):
+            load_model(tmp_path / "some.pth")
+
+
+class TestLoading:
+    def test_changes_replace_entries_of_the_spec(self, trained_run):
+        model = load_model(trained_run, flip="exact", codec={"name": "dark", "sigma": 2.0})
+        assert model.spec.flip == "exact"
+        assert model.spec.build_codec().name == "dark"
+
+    def test_of_another_model(self, trained_run, tmp_path):
+        checkpoint = read_facelm_checkpoint(trained_run / "checkpoints" / "best.ckpt")
+        checkpoint["facelm"]["spec"]["architecture"] = "hrnetv2_w18"
+        torch.save(checkpoint, tmp_path / "wrong.ckpt")
+        with pytest.raises(ValueError, match="wrong.ckpt"):
+            load_model(tmp_path / "wrong.ckpt")
+
+    @pytest.mark.parametrize(("name", "message"), [("gpu", "not one of auto, cpu, cuda"), ("cuda:9", "torch sees")])
+    def test_devices(self, name, message):
+        with pytest.raises(ValueError, match=message):
+            pick_device(name)
