@@ -52,7 +52,7 @@ def test_every_option_builds(group, name):
         build(cfg.optim.schedule)
     elif group == "trainer":
         assert cfg.trainer.max_devices >= 1
-    elif name not in ("hrnetv2_w32", "hrnetv2_w48"):  # seconds of initialisation each
+    elif name not in ("hrnetv2_w32", "hrnetv2_w48", "hrnetv2_w64"):  # seconds of initialisation each
         build(cfg[group])
 
 
