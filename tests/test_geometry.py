@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -39,6 +40,13 @@ class TestWarp:
         matrix = crop_matrix((32.0, 32.0), 64.0, 64, rotation=90.0)
         x, y = transform(matrix, np.array([[30.0, 20.0]]))[0]
         assert np.unravel_index(warp(image, matrix, 64)[..., 0].argmax(), (64, 64)) == (round(y), round(x))
+
+    @pytest.mark.parametrize("side", [40, 400], ids=["by way of four channels", "directly"])
+    def test_the_same_bytes_as_three_channels(self, side):
+        image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        for rotation in (0.0, 33.0, -170.0):
+            matrix = crop_matrix((side / 2 + 5, side / 2), side / 2, 64, rotation)
+            np.testing.assert_array_equal(warp(image, matrix, 64), cv2.warpAffine(image, matrix[:2], (64, 64)))
 
     def test_black_outside(self):
         image = np.full((8, 8, 3), 200, np.uint8)

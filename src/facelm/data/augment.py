@@ -92,11 +92,11 @@ class GeometricRanges:
         """`uniform` in [0, 1) mapped to [-1, 1] through the inverse of the distribution function."""
         if self.distribution == "uniform":
             return 2.0 * uniform - 1.0
-        low, high = _NORMAL.cdf(-1.0), _NORMAL.cdf(1.0)
-        return _NORMAL.inv_cdf(low + float(uniform) * (high - low))
+        return _NORMAL.inv_cdf(_BELOW + float(uniform) * (1.0 - 2.0 * _BELOW))
 
 
 _NORMAL = NormalDist()
+_BELOW = _NORMAL.cdf(-1.0)  # the part that truncation to [-1, 1] cuts off at either end
 
 
 class Augmentation:
