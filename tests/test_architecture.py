@@ -13,8 +13,8 @@ MODULES = sorted(SRC.rglob("*.py"))
 LAYERS = (
     ("landmarks", "geometry", "boxes", "codec", "losses", "schedule"),
     ("metrics", "scores", "models", "data", "inference", "draw"),
-    ("lit", "checkpoint", "loading", "evaluation", "predict", "report", "plots", "tracking"),
-    ("train", "evaluate", "launch", "cli", "commands", "paths", "errors", "callbacks", "ddp", "sweeps"),
+    ("lit", "checkpoint", "cards", "loading", "evaluation", "predict", "report", "plots", "tracking"),
+    ("train", "evaluate", "launch", "cli", "commands", "paths", "errors", "callbacks", "record", "ddp", "sweeps"),
 )
 ONLY_IN = {
     "wandb": {"tracking"},

@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     faces = 0
     if inputs:
         job = Job(args)
-        cv2.setLogLevel(0)  # type: ignore[attr-defined]  # what OpenCV says of broken files is said below, once
+        # What OpenCV says of broken files is said below, once.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         results = ResultFolder(args.out, job.predictor.scheme, formats=args.format, overlay=not args.no_overlay)
         with results, progress_bar(len(inputs)) as bar:
             for item in inputs:

@@ -19,7 +19,7 @@ class ProgressBar:
         self._frames = progress.add_task("frames", total=None, visible=False)
 
     def say(self, *lines: str) -> None:
-        """Prints lines above the bar, on standard output."""
+        """Prints lines above the bar."""
         for line in lines:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

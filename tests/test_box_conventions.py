@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from facelm.boxes import (
+    CONVENTIONS,
+    Box,
+    BoxConvention,
+    box_from_landmarks,
+    check_boxes,
+    get_convention,
+    measure_convention,
+    overlaps,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def random_boxes(count):
+    low = RNG.uniform(0, 300, (count, 2))
+    return [
+        Box((float(x), float(y)), float(side)) for (x, y), side in zip(low, RNG.uniform(50, 300, count), strict=True)
+    ]
+
+
+class TestConvention:
+    def test_by_hand(self):
+        convention = BoxConvention("a", (0.1, -0.2), 1.5)
+        box = convention.training_box(np.array([10.0, 20.0, 50.0, 40.0]))  # middle (30, 30), longer side 40
+        assert box == Box((34.0, 22.0), 60.0)
+
+    def test_square_is_the_training_box(self):
+        box = Box((31.5, 40.0), 77.0)
+        assert get_convention("square").training_box(box.xyxy) == box
+
+    def test_tight_is_the_landmarks_rectangle(self):
+        landmarks = RNG.uniform(20, 180, (68, 2))
+        tight = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+        box, truth = get_convention("tight").training_box(tight), box_from_landmarks(landmarks)
+        assert box.side == pytest.approx(truth.side, abs=1.5)
+        assert box.center == pytest.approx(truth.center, abs=1)
+
+    def test_dlib_lies_higher_than_the_training_box(self):
+        """From the forehead to the chin; 300W's points begin at the brows."""
+        box = get_convention("dlib").training_box(np.array([0.0, 0.0, 100.0, 100.0]))
+        assert box.center[1] > 55
+        assert 90 < box.side < 105
+
+    @pytest.mark.parametrize("name", CONVENTIONS)
+    def test_every_number_has_a_source(self, name):
+        assert CONVENTIONS[name].source
+        assert CONVENTIONS[name].name == name
+        assert np.linalg.eigvalsh(np.array(CONVENTIONS[name].covariance)).min() >= 0
+
+    def test_unknown(self):
+        with pytest.raises(ValueError, match=r"no box convention 'retina'; known: square, tight, dlib.*calibrate"):
+            get_convention("retina")
+
+    @pytest.mark.parametrize("numbers", [((0, 0), 0), ((0, 0), -1), ((np.nan, 0), 1), ((0, 0), np.inf), ((0,), 1)])
+    def test_numbers_that_cannot_be(self, numbers):
+        with pytest.raises(ValueError, match="box convention 'bad'"):
+            BoxConvention("bad", *numbers)
+
+
+class TestMeasuring:
+    def test_drawn_boxes_give_their_distribution_back(self):
+        """`draw_box` and `measure_convention` are each other's inverse, on average."""
+        true = CONVENTIONS["dlib"]
+        faces = random_boxes(4000)
+        rng = np.random.default_rng(1)
+        given = []
+        for face in faces:
+            box = true.draw_box(face, rng)  # as mapped to the training box: go back to the detector's
+            longer = box.side / true.scale
+            middle = np.array(box.center) - longer * np.array(true.shift)
+            given.append([*(middle - longer / 2), *(middle + longer / 2)])
+        measured = measure_convention("again", np.array(given), faces)
+        assert np.allclose(measured.shift, true.shift, atol=0.006)
+        assert measured.scale == pytest.approx(true.scale, abs=0.006)
+        assert np.allclose(measured.covariance, true.covariance, atol=6e-4)
+
+    def test_boxes_that_always_lie_alike(self):
+        faces = random_boxes(20)
+        given = np.array([face.xyxy + 0.1 * face.side for face in faces])
+        measured = measure_convention("a", given, faces)
+        assert measured.shift == pytest.approx((-0.1, -0.1))
+        assert measured.scale == pytest.approx(1)
+        assert np.abs(measured.covariance).max() < 1e-9
+
+    def test_too_few(self):
+        with pytest.raises(ValueError, match=r"on 1 face\(s\)"):
+            measure_convention("a", np.ones((1, 4)), random_boxes(1))
+
+
+class TestOverlaps:
+    def test_by_hand(self):
+        boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30.0]])
+        others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [100, 100, 110, 110.0]])
+        assert np.allclose(overlaps(boxes, others), [[1, 1 / 3, 0], [0, 0, 0]])
+
+    def test_none(self):
+        assert overlaps(np.empty((0, 4)), np.ones((2, 4))).shape == (0, 2)
+
+
+class TestCheck:
+    def test_one_box_is_a_list_of_one(self):
+        assert check_boxes([1, 2, 30, 40], 100, 100).shape == (1, 4)
+        assert check_boxes([], 100, 100).shape == (0, 4)
+
+    def test_all_are_checked(self):
+        with pytest.raises(ValueError, match=r"box 2 \(nan, 0, 5, 5\) is not finite"):
+            check_boxes([[0, 0, 9, 9], [1, 1, 9, 9], [np.nan, 0, 5, 5]], 100, 100)

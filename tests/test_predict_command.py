@@ -1,0 +1,275 @@
+"""`facelm predict` and `facelm calibrate`, run as a person runs them."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import facelm.predict.detect as detect
+from facelm.boxes import CONVENTIONS, box_from_landmarks
+from facelm.cli import main
+from facelm.data.annotations import read_pts
+from facelm.predict import Predictor
+from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image, save_checkpoint
+from w300_tree import NAMES, write_tree
+
+FACE = face_landmarks()
+
+
+class FixedDetector:
+    """Finds the face of a map image, and none in an image of another size."""
+
+    def __init__(self, convention=CONVENTIONS["square"]):
+        self.convention = convention
+
+    def __call__(self, image):
+        return box_of(FACE).xyxy[None] if image.shape[1] == 240 else np.empty((0, 4))
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder of photographs of one face; the model that `facelm predict` loads finds it exactly."""
+    load = lambda source, device, **options: Predictor(PerfectNetwork(FACE), SPEC, device="cpu", **options)  # noqa: E731
+    monkeypatch.setattr(Predictor, "load", load)
+    monkeypatch.setattr(detect, "DlibDetector", FixedDetector)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("one.png", "two.png"):
+        write(folder / name)
+    return folder
+
+
+def write(path, image=None):
+    image = map_image() if image is None else image
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+    return path
+
+
+def written(folder="out"):
+    from pathlib import Path
+
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+class TestImages:
+    def test_overlays_json_and_csv(self, photos, capsys):
+        assert main(["predict", "photos", "--out", "out"]) == 0
+        assert written() == ["landmarks.csv", "one.jpg", "one.json", "two.jpg", "two.json"]
+        assert capsys.readouterr().out == "2 of 2 inputs, 2 faces -> out\n"
+        face = json.loads((photos.parent / "out/one.json").read_text())["faces"][0]
+        assert np.abs(np.array(face["landmarks"]) - FACE).max() < 0.3
+        with (photos.parent / "out/landmarks.csv").open(newline="") as file:
+            assert [row["input"] for row in csv.DictReader(file)] == ["photos/one.png", "photos/two.png"]
+
+    def test_pts_without_overlays(self, photos):
+        assert main(["predict", "photos/one.png", "--out", "out", "--format", "pts", "--no-overlay"]) == 0
+        assert written() == ["one.pts"]
+        assert np.abs(read_pts(photos.parent / "out/one.pts") - FACE).max() < 0.3
+
+    def test_names_with_spaces_unicode_and_newlines(self, photos):
+        names = ["with space.png", "顔 ü.png", "line\nbreak.png"]
+        for name in names:
+            write(photos / name)
+        assert main(["predict", *(f"photos/{name}" for name in names), "--out", "out", "--format", "json"]) == 0
+        assert written() == sorted(f"{name[:-4]}{ending}" for name in names for ending in (".jpg", ".json"))
+
+    def test_no_face_is_said_and_is_no_failure(self, photos, capsys):
+        write(photos / "empty.png", map_image(200, 100))
+        assert main(["predict", "photos", "--out", "out"]) == 0
+        output = capsys.readouterr()
+        assert "photos/empty.png: no face found" in output.out + output.err
+        assert "3 of 3 inputs, 2 faces" in output.out
+        assert json.loads((photos.parent / "out/empty.json").read_text())["faces"] == []
+
+    def test_of_an_animation_the_first_frame_is_used_and_that_is_said(self, photos, capsys):
+        from PIL import Image
+
+        frames = [Image.fromarray(map_image())] * 2 + [Image.fromarray(map_image()[::-1])]
+        frames[0].save(photos / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+        assert main(["predict", "photos/moving.webp", "--out", "out"]) == 0
+        output = capsys.readouterr()
+        assert "moving.webp: animated or of several pages: only the first is used" in output.out + output.err
+
+    def test_unreadable_inputs_are_listed_at_the_end_and_the_others_done(self, photos, capsys):
+        (photos / "broken.jpg").write_bytes(b"broken")
+        (photos / "cut.png").write_bytes((photos / "one.png").read_bytes()[:300])
+        (photos / "clip.mp4").write_bytes(b"")
+        assert main(["predict", "photos", "gone.jpg", "--out", "out"]) == 1
+        output = capsys.readouterr()
+        assert output.out.endswith("2 of 6 inputs, 2 faces -> out\n")
+        title, *lines = output.err.splitlines()[-5:]
+        assert title == "failed:"
+        for line, (name, reason) in zip(
+            lines,
+            [
+                ("gone.jpg", "there is no such file"),
+                ("photos/broken.jpg", "no image that OpenCV can decode"),
+                ("photos/clip.mp4", "a video without frames"),
+                ("photos/cut.png", "the image is truncated"),
+            ],
+            strict=True,
+        ):
+            assert line.startswith(f"  {name}: {reason}")
+        assert "one.json" in written()
+
+    def test_nothing_at_all_to_do(self, photos, capsys):
+        assert main(["predict", "gone.jpg", "--out", "out"]) == 1
+        assert "gone.jpg: there is no such file" in capsys.readouterr().err
+        assert not (photos.parent / "out").exists()
+
+
+class TestBoxes:
+    def test_of_a_file(self, photos):
+        tight = [*FACE.min(axis=0), *FACE.max(axis=0)]
+        (photos.parent / "boxes.csv").write_text("one.png," + ",".join(map(str, tight)) + "\n")
+        assert main(["predict", "photos/one.png", "--out", "out", "--boxes", "boxes.csv", "--refine", "0"]) == 0
+        box = json.loads((photos.parent / "out/one.json").read_text())["faces"][0]["box"]
+        assert box == pytest.approx(CONVENTIONS["tight"].training_box(np.array(tight)).xyxy, abs=2e-3)
+
+    def test_a_bad_box_or_none_fails_its_image_only(self, photos, capsys):
+        write(photos / "three.png")
+        (photos.parent / "boxes.csv").write_text("one.png,80,60,160,140\ntwo.png,160,140,80,60\n")
+        assert main(["predict", "photos", "--out", "out", "--boxes", "boxes.csv"]) == 1
+        errors = capsys.readouterr().err
+        assert "photos/two.png: box 0 (160, 140, 80, 60) is inverted" in errors
+        assert "photos/three.png: the box file has no row for it" in errors
+        assert "one.json" in written()
+
+    def test_convention_by_numbers(self, photos):
+        options = ["--convention=0.5,0,2", "--refine", "0"]
+        assert main(["predict", "photos/one.png", "--out", "out", *options]) == 0
+        box = json.loads((photos.parent / "out/one.json").read_text())["faces"][0]["box"]
+        assert box == pytest.approx([80, 20, 240, 180])
+
+    @pytest.mark.parametrize(
+        "options",
+        [["--convention", "mtcnn"], ["--convention=1,2"], ["--convention=0,0,-1"], ["--format", "xml"],
+         ["--format", ","], ["--refine", "-1"], ["--refine", "x"], ["--flip", "maybe"], ["--detect-every", "0"], []],
+    )  # fmt: skip
+    def test_wrong_usage_is_code_2(self, options, capsys):
+        arguments = ["predict", "a.jpg", "--out", "out", *options] if options else ["predict", "a.jpg"]
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        assert "usage: facelm predict" in capsys.readouterr().err
+
+
+class TestMistakes:
+    def test_no_write_permission(self, photos, capsys):
+        (photos.parent / "taken").write_text("")
+        assert main(["predict", "photos", "--out", "taken"]) == 1
+        assert "error: cannot write to the folder 'taken'" in capsys.readouterr().err
+
+    def test_out_among_the_inputs(self, photos, capsys):
+        assert main(["predict", "photos/one.png", "--out", "photos"]) == 1
+        assert "error: --out photos is the folder of the input" in capsys.readouterr().err
+
+    def test_detector_that_is_not_there(self, photos, capsys):
+        assert main(["predict", "photos", "--out", "out", "--detector", "model.onnx"]) == 1
+        assert "error: no YuNet model 'model.onnx'" in capsys.readouterr().err
+
+
+class TestVideos:
+    def video(self, path, count=6):
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (240, 200))
+        for _ in range(count):
+            writer.write(cv2.cvtColor(map_image(), cv2.COLOR_RGB2BGR))
+        writer.release()
+
+    def test_overlay_and_landmarks_by_frame(self, photos, capsys):
+        self.video(photos / "clip.avi")
+        assert main(["predict", "photos/clip.avi", "--out", "out"]) == 0
+        assert written() == ["clip.json", "clip.mp4", "landmarks.csv"]
+        assert "1 of 1 inputs, 1 faces" in capsys.readouterr().out
+        frames = json.loads((photos.parent / "out/clip.json").read_text())["frames"]
+        assert [len(frame["faces"]) for frame in frames] == [1] * 6
+        landmarks = np.array(frames[-1]["faces"][0]["landmarks"])
+        assert np.abs(landmarks - FACE).mean() < 1  # colours, and so the map, went through JPEG
+
+    def test_seconds(self, photos):
+        self.video(photos / "clip.avi")
+        assert main(["predict", "photos/clip.avi", "--out", "out", "--seconds", "0.25", "--no-overlay"]) == 0
+        assert len(json.loads((photos.parent / "out/clip.json").read_text())["frames"]) == 3
+
+    def test_a_camera_is_recorded_until_it_is_stopped(self, photos, monkeypatch, capsys):
+        class Camera:
+            def __init__(self, index):
+                self.index, self.count = index, 0
+
+            def isOpened(self):  # noqa: N802
+                return True
+
+            def read(self):
+                self.count += 1
+                if self.count > 4:
+                    raise KeyboardInterrupt
+                return True, cv2.cvtColor(map_image(), cv2.COLOR_RGB2BGR)
+
+            def get(self, what):
+                return -1.0
+
+            def release(self):
+                pass
+
+        monkeypatch.setattr(cv2, "VideoCapture", Camera)
+        assert main(["predict", "1", "--out", "out", "--no-smoothing"]) == 0
+        assert written() == ["camera1.json", "camera1.mp4", "landmarks.csv"]
+        assert len(json.loads((photos.parent / "out/camera1.json").read_text())["frames"]) == 4
+        output = capsys.readouterr()
+        assert "camera 1: stopped" in output.out + output.err
+
+    def test_boxes_are_for_images(self, photos, capsys):
+        self.video(photos / "clip.avi")
+        (photos.parent / "boxes.csv").write_text("clip,0,0,50,50\n")
+        assert main(["predict", "photos/clip.avi", "--out", "out", "--boxes", "boxes.csv"]) == 1
+        assert "clip.avi: --boxes are for images" in capsys.readouterr().err
+
+
+def test_as_a_program(tmp_path):
+    """The whole command with a real (untrained) network, in a process of its own."""
+    checkpoint = save_checkpoint(tmp_path / "tiny.ckpt")
+    write(tmp_path / "a.png")
+    (tmp_path / "boxes.csv").write_text("a.png,40,30,160,150\n")
+    command = [sys.executable, "-m", "facelm.cli", "predict", "a.png", "gone.png", "--out", "out"]
+    options = ["--checkpoint", str(checkpoint), "--boxes", "boxes.csv", "--device", "cpu", "--format", "json,csv,pts"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == "1 of 2 inputs, 1 faces -> out\n"
+    assert done.stderr == "failed:\n  gone.png: there is no such file, folder or camera\n"
+    assert written(tmp_path / "out") == ["a.jpg", "a.json", "a.pts", "landmarks.csv"]
+
+
+@pytest.mark.filterwarnings("ignore:300W is incomplete")
+class TestCalibrate:
+    def test_boxes_of_a_file(self, tmp_path, capsys):
+        stored = write_tree(tmp_path / "data", NAMES["train"])
+        boxes = {name: box_from_landmarks(points - 1).xyxy for name, points in stored.items()}
+        rows = [f"{name}.jpg,{','.join(map(str, box))}" for name, box in boxes.items()]
+        (tmp_path / "mine.csv").write_text("\n".join(rows))
+        assert main(["calibrate", str(tmp_path / "mine.csv"), "--data", str(tmp_path / "data")]) == 0
+        output = capsys.readouterr().out
+        assert "4 of 4 faces found (100.0%), 0 not" in output
+        assert "BoxConvention(\n    'mine',\n    shift=(0, 0),\n    scale=1," in output
+
+    def test_a_detector(self, tmp_path, monkeypatch, capsys):
+        stored = write_tree(tmp_path / "data", NAMES["train"])
+        truth = np.array([box_from_landmarks(points - 1).xyxy for points in stored.values()])
+        monkeypatch.setattr(detect, "DlibDetector", lambda: lambda image: truth)
+        assert main(["calibrate", "--detector", "dlib", "--data", str(tmp_path / "data")]) == 0
+        assert "4 of 4 faces found" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("arguments", [[], ["boxes.csv", "--detector", "dlib"]])
+    def test_either_boxes_or_a_detector(self, arguments):
+        with pytest.raises(SystemExit) as exit_:
+            main(["calibrate", *arguments])
+        assert exit_.value.code == 2
+
+    def test_no_data(self, tmp_path, capsys):
+        (tmp_path / "boxes.csv").write_text("a.png,1,2,30,40\n")
+        assert main(["calibrate", str(tmp_path / "boxes.csv"), "--data", str(tmp_path)]) == 1
+        assert "error: no 300W images under" in capsys.readouterr().err
