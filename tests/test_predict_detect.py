@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import facelm.predict.detect as detect
 from facelm.boxes import CONVENTIONS, BoxConvention
+from facelm.data.images import read_image
+from facelm.data.w300 import index_faces
+from facelm.predict.calibrate import calibrate
 from facelm.predict.detect import DlibDetector, YuNetDetector, copies_to_look_at, to_image_pixels
 
 
@@ -86,8 +91,9 @@ class TestDlib:
     def test_the_real_one_finds_nothing_in_noise(self):
         pytest.importorskip("dlib")
         noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
-        assert DlibDetector()(noise).shape == (0, 4)
-        assert DlibDetector().convention == CONVENTIONS["dlib"]
+        detector = DlibDetector()
+        assert detector(noise).shape == (0, 4)
+        assert detector.convention == CONVENTIONS["dlib"]
 
     def test_its_convention_can_be_replaced(self):
         pytest.importorskip("dlib")
@@ -135,3 +141,21 @@ class TestYuNet:
         (tmp_path / "other.onnx").write_bytes(b"this is no model")
         with pytest.raises(ValueError, match=r"other\.onnx' is no YuNet face detector that this OpenCV"):
             YuNetDetector(tmp_path / "other.onnx")
+
+
+ORIGINALS = Path(__file__).resolve().parents[2] / "shared" / "300w_originals"
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"no released photographs in {ORIGINALS}")
+@pytest.mark.filterwarnings("ignore:300W is incomplete")
+def test_the_convention_of_dlib_holds_on_whole_photographs():
+    """It was measured on faces cut out of 300W; 24 photographs as released agree, within three standard errors."""
+    pytest.importorskip("dlib")
+    detector = DlibDetector()
+    faces = index_faces(ORIGINALS, "train", check_images=False)
+    result = calibrate("dlib", faces, lambda face: detector(read_image(face.image)), "originals")
+    assert result.found >= 0.8 * len(faces)
+    stored = CONVENTIONS["dlib"]
+    errors = np.sqrt(np.diag(np.array(stored.covariance)) / result.found)
+    measured = np.array([*result.convention.shift, np.log(result.convention.scale)])
+    assert (np.abs(measured - [*stored.shift, np.log(stored.scale)]) < 3 * errors).all()

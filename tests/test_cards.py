@@ -1,0 +1,98 @@
+import json
+
+import pytest
+
+from facelm import cards
+from facelm.cards import read_card, resolve_name, shipped_names, write_card
+from facelm.loading import load_model
+from facelm.models import save_weights
+from facelm.predict import Predictor
+from perfect_network import SPEC
+
+FACTS = {"nme": {"common": 2.9}, "data": "drawn faces", "licence": "Apache-2.0", "recipe": "demo", "commit": "abc"}
+
+
+def ship(folder, name="hrnet_test"):
+    """Weights and card of a model with random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    save_weights(SPEC.build_network(), path)
+    write_card(path, SPEC, **FACTS)
+    return path
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "SHIPPED", tmp_path / "weights")
+    return ship(tmp_path / "weights")
+
+
+class TestCard:
+    def test_comes_back(self, tmp_path):
+        path = ship(tmp_path)
+        card = read_card(path)
+        assert card.spec == SPEC
+        assert {name: getattr(card, name) for name in FACTS} == FACTS
+
+    def test_no_card(self, tmp_path):
+        assert read_card(tmp_path / "a.safetensors") is None
+        (tmp_path / "a.json").write_text("{}")
+        assert read_card(tmp_path / "a.ckpt") is None
+
+    def test_of_other_weights(self, tmp_path):
+        path, other = ship(tmp_path), ship(tmp_path, "other")
+        path.write_bytes(other.read_bytes()[:-4] + b"\0\0\0\0")
+        with pytest.raises(ValueError, match=r"hrnet_test\.safetensors' has the SHA-256 .* damaged or replaced"):
+            read_card(path)
+
+    @pytest.mark.parametrize("change", [{"spec": {}}, {"spec": None}, {"colour": "red"}, {"nme": {}, "spec": 3}])
+    def test_damaged(self, tmp_path, change):
+        path = ship(tmp_path)
+        content = json.loads(path.with_suffix(".json").read_text())
+        path.with_suffix(".json").write_text(json.dumps({**content, **change}))
+        with pytest.raises(ValueError, match=r"the card '.*hrnet_test\.json' cannot be used"):
+            read_card(path)
+
+    def test_no_json(self, tmp_path):
+        path = ship(tmp_path)
+        path.with_suffix(".json").write_text('{"spec": ')
+        with pytest.raises(ValueError, match="cannot be used"):
+            read_card(path)
+
+
+class TestNames:
+    def test_shipped(self, shipped):
+        assert shipped_names() == ["hrnet_test"]
+        assert resolve_name("hrnet_test") == shipped
+
+    def test_unknown_lists_what_there_is(self, shipped):
+        with pytest.raises(FileNotFoundError, match=r"no model 'hrnet'\. Shipped models: hrnet_test; or give"):
+            resolve_name("hrnet")
+
+    def test_without_any(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(cards, "SHIPPED", tmp_path)
+        with pytest.raises(FileNotFoundError, match="This installation ships no weights; or give a checkpoint"):
+            resolve_name("hrnetv2_w18")
+
+    def test_anything_else_is_left_alone(self, shipped, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "run").mkdir()
+        for source in ("a.ckpt", "runs/1", "https://example.org/a.pth", "hf://a/b/c", "run", tmp_path / "x"):
+            assert resolve_name(source) == source
+
+    def test_every_shipped_model_has_whole_weights(self):
+        for name in shipped_names():
+            card = read_card(cards.SHIPPED / f"{name}.safetensors")
+            assert card.nme
+            assert all([card.data, card.licence, card.recipe, card.commit])
+
+
+class TestLoading:
+    def test_by_name_and_by_path(self, shipped):
+        for source in ("hrnet_test", shipped, str(shipped)):
+            model = load_model(source)
+            assert (model.spec, model.title, model.published) == (SPEC, "hrnet_test", {"common": 2.9})
+        assert Predictor.load("hrnet_test", device="cpu").spec.crop_size == SPEC.crop_size
+
+    def test_changes(self, shipped):
+        assert load_model("hrnet_test", flip="shifted").spec.flip == "shifted"
