@@ -6,6 +6,8 @@ products read right to left: `heatmap_from_crop @ crop_from_image`.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +26,11 @@ def crop_matrix(center: tuple[float, float], side: float, crop_size: int, rotati
     Raises:
         ValueError: `side` is not a positive, finite number.
     """
-    if not (np.isfinite(side) and side > 0 and np.all(np.isfinite(center))):
-        raise ValueError(f"a crop needs a finite center and a side > 0, got center={center}, side={side}")
-    k = crop_size / side
-    cos, sin = k * np.cos(np.deg2rad(rotation)), k * np.sin(np.deg2rad(rotation))
     x, y = center
+    if not (math.isfinite(side) and side > 0 and math.isfinite(x) and math.isfinite(y)):
+        raise ValueError(f"a crop needs a finite center and a side > 0, got center={center}, side={side}")
+    k, turn = crop_size / side, math.radians(rotation)
+    cos, sin = k * math.cos(turn), k * math.sin(turn)
     half = crop_size / 2
     return np.array([[cos, sin, half - cos * x - sin * y], [-sin, cos, half + sin * x - cos * y], [0.0, 0.0, 1.0]])
 

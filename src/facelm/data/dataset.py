@@ -72,6 +72,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
         self.crop_size = crop_size
         self.crop_scale = crop_scale
         self.scheme = scheme
+        self._mirror = np.array(scheme.mirror)
         self.augmentation = augmentation
         self.seed = seed
         self.source = source or Photographs(faces)
@@ -98,7 +99,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
         crop = warp(stored, crop_from_img @ image_from_stored, self.crop_size)
         landmarks_crop = transform(crop_from_img, face.landmarks_image)
         if draw.flip:
-            landmarks_crop = landmarks_crop[list(self.scheme.mirror)]
+            landmarks_crop = landmarks_crop[self._mirror]
         if self.augmentation:
             crop = self.augmentation.paint(crop, rng)
         return {
