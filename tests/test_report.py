@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from facelm.data.images import read_image
 from facelm.metrics import FacePredictions
 from facelm.report import print_table, write_report
 from facelm.scores import EvaluationResult, evaluate_faces, subset_masks
@@ -47,8 +48,20 @@ class TestFolder:
         folder = tmp_path / "new" / "report"
         grey = np.full((200, 200, 3), 90, dtype=np.uint8)
         assert write_report(folder, result, image_of=lambda _: grey) == folder
-        expected = ["ced.png", "per_face.csv", "regions.png", "summary.json", "table.md", "worst.png"]
-        assert sorted(path.name for path in folder.iterdir()) == expected
+        numbers = ["per_face.csv", "summary.json", "table.md", "worst.csv"]
+        pictures = ["ced.png", "regions.png", "worst", "worst.png"]
+        assert sorted(path.name for path in folder.iterdir()) == sorted(numbers + pictures)
+
+    def test_worst_faces_with_a_picture_of_each(self, result: EvaluationResult, tmp_path: Path) -> None:
+        shades = [np.full((400, 400, 3), 50 * index, dtype=np.uint8) for index in range(4)]
+        write_report(tmp_path, result, image_of=lambda index: shades[index])
+        with (tmp_path / "worst.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["name"] for row in rows] == [result.names[row] for row in (3, 2, 1, 0)]
+        assert [float(row["nme"]) for row in rows] == pytest.approx([25, 9, 4, 2])
+        assert rows[0]["subset"] == "challenge+full"
+        corners = [read_image(tmp_path / row["file"])[-2, -2].tolist() for row in rows]
+        assert corners == [[shade] * 3 for shade in (150, 100, 50, 0)]
 
     def test_summary_is_in_percent_under_the_documented_names(self, result: EvaluationResult, tmp_path: Path) -> None:
         facts = {"file": Path("runs/best.ckpt"), "epoch": np.int64(3), "loss": np.float32("nan"), "size": (256, 256)}

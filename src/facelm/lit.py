@@ -29,7 +29,8 @@ class LitLandmarks(L.LightningModule):
     """Trains a heatmap network and validates it by inter-ocular NME in image pixels.
 
     `spec` says what the weights mean and goes into every checkpoint; `record` is the run's plain config and
-    `mean_shape` the mean training shape in units of the box, kept beside it for reports. Learning rate:
+    `mean_shape` the mean training shape in units of the box, kept beside it for reports; the attribute `run` names the
+    run in its tracker, for a resumed one to go on there. Learning rate:
     `optimizer`'s own, times global batch / `base_batch` if `scale_lr`.
 
     Logged: `train/loss` every step, `val/nme` in percent.
@@ -68,6 +69,7 @@ class LitLandmarks(L.LightningModule):
         self.clip_warmup = clip_warmup
         self.record = record or {}
         self.mean_shape = mean_shape
+        self.run: dict[str, str] = {}
         self.val_errors = LandmarkErrors()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -124,7 +126,7 @@ class LitLandmarks(L.LightningModule):
 
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"},
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "train/lr"},
         }
 
     def _plan(self) -> TrainingPlan:
@@ -145,6 +147,7 @@ class LitLandmarks(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the spec, the plain config, the versions, and where in the data the run stands."""
         checkpoint["facelm"] = checkpoint_facts(self.spec, self.record, self.mean_shape)
+        checkpoint["facelm"]["run"] = self.run
         checkpoint["facelm"]["position"] = self.trainer.datamodule.position()  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

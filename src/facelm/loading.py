@@ -22,7 +22,8 @@ class LoadedModel:
     """A network in evaluation mode, what its weights mean, and where they came from.
 
     `published` holds the NME in percent that was published for these weights, per subset; `mean_shape` the mean
-    training shape `[K, 2]` in units of the box, where the checkpoint carries it.
+    training shape `[K, 2]` in units of the box, `record` the run's config and `run` its name in its tracker, where the
+    checkpoint carries them.
     """
 
     net: HRNetV2
@@ -33,6 +34,7 @@ class LoadedModel:
     published: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, str] = field(default_factory=dict)
     mean_shape: FloatArray | None = None
 
 
@@ -77,6 +79,7 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         published=dict(card.nme) if card else dict(known.nme) if known else {},
         notes=(known.note,) if known and known.note else (),
         record=record.get("config", {}),
+        run=record.get("run", {}),
         mean_shape=None if shape is None else np.asarray(shape, dtype=np.float64),
     )
 

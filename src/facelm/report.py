@@ -4,6 +4,7 @@
     per_face.csv   one line per face, in percent
     table.md       the table as Markdown
     ced.png regions.png worst.png
+    worst.csv      the worst faces, and worst/ with a picture of each: predicted and annotated landmarks
 
 Numbers are written before pictures, each file whole or not at all.
 """
@@ -19,6 +20,7 @@ from io import StringIO
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from rich import box
 from rich.console import Console
@@ -26,7 +28,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from facelm.plots import ImageOf, ced_plot, regions_plot, worst_plot
+from facelm.draw import draw_face_tile
+from facelm.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
 from facelm.scores import EvaluationResult, SubsetScores
 
 Published = Mapping[str, Mapping[str, float]]
@@ -59,7 +62,7 @@ def write_report(
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder if image_of is None else folder / "worst").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(folder, error) from error
     _write(folder / "summary.json", _json(summary(result, facts=facts, published=published, notes=notes)))
@@ -69,6 +72,7 @@ def write_report(
     _write(folder / "regions.png", regions_plot(result))
     if image_of is not None:
         _write(folder / "worst.png", worst_plot(result, image_of))
+        _write_worst_faces(folder, result, image_of)
     return folder
 
 
@@ -127,6 +131,22 @@ def per_face_csv(result: EvaluationResult) -> str:
         values = (100 * float(column[row]) for column in columns.values())
         writer.writerow([name, subsets, *(f"{value:.6f}" if math.isfinite(value) else "" for value in values)])
     return text.getvalue()
+
+
+def _write_worst_faces(folder: Path, result: EvaluationResult, image_of: ImageOf, count: int = 12) -> None:
+    """worst.csv, worst face first, and the picture that each of its lines names."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["rank", "name", "subset", "nme", "file"])
+    for rank, row in enumerate(worst_faces(result, count), start=1):
+        faces, error = result.predictions, 100 * float(result.errors.nme[row])
+        image = image_of(int(faces.index[row]))
+        tile = draw_face_tile(image, faces.predicted[row], result.scheme, truth=faces.target[row])
+        file = f"worst/{rank:02d}.png"
+        _write(folder / file, cv2.imencode(".png", cv2.cvtColor(tile, cv2.COLOR_RGB2BGR))[1].tobytes())
+        subsets = "+".join(subset for subset, mask in result.masks.items() if mask[row])
+        writer.writerow([rank, result.names[row], subsets, f"{error:.6f}" if math.isfinite(error) else "", file])
+    _write(folder / "worst.csv", text.getvalue().encode())
 
 
 # --- The table ------------------------------------------------------------------------------------------------------

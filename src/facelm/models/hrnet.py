@@ -253,7 +253,7 @@ def initialise(net: HRNetV2, init: str) -> None:
             nn.init.zeros_(module.bias)
 
 
-def count_macs(net: HRNetV2, crop_size: int) -> int:
+def count_macs(net: nn.Module, crop_size: int) -> int:
     """Multiply-adds of one image's convolutions (4.66e9 for W18 at 256); twice that in floating point operations."""
     total = 0
 

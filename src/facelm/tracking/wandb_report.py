@@ -1,0 +1,51 @@
+"""The report of a run folder as what W&B shows: nothing is computed here, all is read from the report's files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+SCORES = ("nme", "nme_interpupil", "nme_box", "fr@8", "fr@10", "auc@8", "auc@10")
+
+
+def report_items(folder: Path) -> dict[str, Any]:
+    """`report/table`, `report/ced`, `report/regions` and, where the report has it, `report/worst` with overlays."""
+    import wandb
+
+    items: dict[str, Any] = {
+        "report/table": wandb.Table(columns=["subset", "n", *SCORES], data=_rows(folder)),
+        "report/ced": wandb.Image(str(folder / "ced.png")),
+        "report/regions": wandb.Image(str(folder / "regions.png")),
+    }
+    if (folder / "worst.csv").is_file():
+        with (folder / "worst.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        overlays = [wandb.Image(str(folder / row["file"])) for row in rows]
+        nme = [float(row["nme"]) if row["nme"] else None for row in rows]
+        faces = [
+            [int(row["rank"]), row["name"], row["subset"], error, overlay]
+            for row, error, overlay in zip(rows, nme, overlays, strict=True)
+        ]
+        items["report/worst"] = wandb.Table(columns=["rank", "face", "subset", "nme", "overlay"], data=faces)
+    return items
+
+
+def report_scores(folder: Path) -> dict[str, float]:
+    """`test/SUBSET/SCORE` in percent, for the run's summary."""
+    scores = {
+        f"test/{name}/{score}": row[score] for name, row in _summary(folder)["subsets"].items() for score in SCORES
+    }
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+def _rows(folder: Path) -> list[list[Any]]:
+    summary = _summary(folder)
+    named = [*summary["subsets"].items(), *((f"mean shape, {k}", v) for k, v in summary["mean_shape"].items())]
+    return [[name, row["n"], *(row[score] for score in SCORES)] for name, row in named]
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return content
