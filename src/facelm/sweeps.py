@@ -1,0 +1,303 @@
+"""What a run came to, in its result.json; and the table of many: sweep.md, sweep.csv, `facelm compare`."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import IO, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+RECORD = "result.json"
+SWEEP = "FACELM_SWEEP"
+"""The sweep's folder, for the ranks of a job, which Hydra does not know to be part of a sweep."""
+
+MACHINERY = ("hydra", "launcher", "logger", "sweep", "resume", "run_dir", "report_dir")
+"""Overrides that say how a run is made, not what it is: they are left out of tables."""
+
+
+# --- One run --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """The Hydra job that this process runs: its overrides, its folder, and the folder of its sweep, if any."""
+
+    overrides: tuple[str, ...] = ()
+    folder: Path = Path()
+    sweep: Path | None = None
+
+    @classmethod
+    def current(cls) -> Job:
+        """The job as Hydra knows it; without overrides and folder outside Hydra."""
+        if not HydraConfig.initialized():
+            return cls()
+        hydra = HydraConfig.get()
+        sweep = hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else os.environ.get(SWEEP)
+        folder = Path(hydra.runtime.output_dir)
+        return cls(tuple(hydra.overrides.task), folder, Path(sweep).absolute() if sweep else None)
+
+
+@contextmanager
+def recorded(job: Job) -> Iterator[dict[str, Any]]:
+    """Writes `job`'s result.json when it starts and when it ends, however it ends; what is yielded goes into it.
+
+    A job that continues an earlier one in the same folder adds to its time.
+    """
+    before = read_record(job.folder).get("seconds") or 0.0
+    record: dict[str, Any] = {
+        "status": "running",
+        "overrides": list(job.overrides),
+        "val_nme": None,
+        "seconds": None,
+        "error": None,
+    }
+    started = time.monotonic()
+    _write(job.folder / RECORD, json.dumps(record, indent=1))
+    try:
+        yield record
+        record["status"] = "finished"
+    except BaseException as error:
+        gone = isinstance(error, SystemExit | KeyboardInterrupt)
+        said = read_record(job.folder).get("error")  # by the rank that failed, if this process waited for ranks
+        record |= {"status": "stopped" if gone else "failed", "error": said or f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        record["seconds"] = round(before + time.monotonic() - started, 1)
+        _write(job.folder / RECORD, json.dumps(record, indent=1))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `recorded` wrote into `folder`; empty where it wrote nothing."""
+    try:
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+# --- Many runs ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in a table; errors in percent, `val` the best validation's and `nme` the report's, by subset."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    status: str = "unknown"
+    val: float | None = None
+    nme: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    error: str | None = None
+
+
+def read_run(folder: Path, name: str | None = None) -> Row:
+    """The row of a run folder.
+
+    Raises:
+        FileNotFoundError: it holds neither a result nor a report.
+    """
+    record, summary = read_record(folder), folder / "report" / "summary.json"
+    if not record and not summary.is_file():
+        raise FileNotFoundError(f"{folder} is no run folder: it holds neither {RECORD} nor report/summary.json")
+    subsets = json.loads(summary.read_text(encoding="utf-8"))["subsets"] if summary.is_file() else {}
+    overrides = [override for override in record.get("overrides", ()) if not _is_machinery(override)]
+    return Row(
+        name=name or folder.name,
+        overrides=tuple(overrides),
+        status=record.get("status", "evaluated"),
+        val=record.get("val_nme"),
+        nme={subset: row["nme"] for subset, row in subsets.items() if row["nme"] is not None},
+        seconds=record.get("seconds"),
+        error=record.get("error"),
+    )
+
+
+def run_folders(path: Path) -> list[Path]:
+    """`path` itself if it is a run folder, else the run folders in it: the jobs of a sweep."""
+    if (path / RECORD).is_file() or (path / "report" / "summary.json").is_file():
+        return [path]
+    return sorted(record.parent for record in path.glob(f"*/{RECORD}"))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The runs as Markdown, in the order given; below them mean and standard deviation where only the seed differs."""
+    shared = [override for override in rows[0].overrides if all(override in row.overrides for row in rows)]
+    names = _subsets(rows)
+    counts = {status: sum(row.status == status for row in rows) for status in dict.fromkeys(row.status for row in rows)}
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    lines = [f"{len(rows)} runs: {said}. NME in percent, inter-ocular, best validation first."]
+    if len(rows) > 1 and shared:
+        lines[0] += f" All with {_code(shared)}."
+    lines += ["", *_markdown(["run", "overrides", "status", "val", *names, "minutes"], _run_cells(rows, shared, names))]
+    if groups := _seed_groups(rows):
+        lines += ["", "Mean ± standard deviation over seeds:", ""]
+        cells = []
+        for overrides, group in groups.items():
+            own = [override for override in overrides if override not in shared]
+            columns = [[row.val for row in group], *([row.nme.get(name) for row in group] for name in names)]
+            cells.append([_code(own), str(len(group)), *map(_mean_and_sd, columns)])
+        lines += _markdown(["overrides", "n", "val", *names], cells)
+    failed = [f"- {row.name}: {row.error.splitlines()[0]}" for row in rows if row.error and row.status == "failed"]
+    return "\n".join([*lines, *(["", "What failed:", "", *failed] if failed else [])]) + "\n"
+
+
+def write_table(folder: Path, rows: Sequence[Row], title: str) -> None:
+    """Writes sweep.md and sweep.csv into `folder`, each whole."""
+    rows = in_order(rows)
+    names = _subsets(rows)
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", "overrides", "status", "val_nme", *(f"{name}_nme" for name in names), "seconds", "error"])
+    for row in rows:
+        numbers = [row.nme.get(name) for name in names]
+        writer.writerow([row.name, " ".join(row.overrides), row.status, row.val, *numbers, row.seconds, row.error])
+    _write(folder / "sweep.csv", text.getvalue())
+    _write(folder / "sweep.md", f"# {title}\n\n{table(rows)}")
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Best validation first; then what was only evaluated, by its first subset; then what has no numbers."""
+
+    def key(row: Row) -> tuple[int, float, str]:
+        if row.val is not None:
+            return 0, row.val, row.name
+        return (1, next(iter(row.nme.values())), row.name) if row.nme else (2, 0.0, row.name)
+
+    return sorted(rows, key=key)
+
+
+class SweepTable(Callback):
+    """Writes the table of a sweep into its folder after each job, so that it is there however the sweep ends."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """A job has ended, in this process or in a worker of a launcher."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            self._write(Path(config.hydra.sweep.dir))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """All have ended."""
+        self._write(Path(config.hydra.sweep.dir))
+
+    def _write(self, folder: Path) -> None:
+        with _locked(folder / ".table.lock"):  # of two jobs that end at once, the second sees the first
+            rows = [read_run(run) for run in run_folders(folder)]
+            if rows:
+                write_table(folder, rows, f"Sweep {folder.name}")
+
+
+# --- One GPU for each of several workers ----------------------------------------------------------------------------
+
+_held: list[IO[str]] = []
+
+
+def take_a_gpu(folder: Path) -> None:
+    """Gives this worker of a sweep a GPU of its own, for all its jobs, where there are several.
+
+    Raises:
+        ValueError: more jobs run side by side than there are GPUs.
+    """
+    import torch  # here: a table of results needs no torch
+
+    gpus = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))).split(",")
+    if len(gpus) > 1:
+        gpu = claim_gpu(folder, gpus)
+        if gpu is None:
+            raise ValueError(
+                f"{len(gpus)} GPUs and more jobs than that side by side: set hydra.launcher.n_jobs to {len(gpus)}"
+            )
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+
+def claim_gpu(folder: Path, gpus: Sequence[str]) -> str | None:
+    """One of `gpus` that no other worker of the sweep in `folder` has; it is this process's until it ends.
+
+    None if all are taken: more jobs run side by side than there are GPUs.
+    """
+    for gpu in gpus:
+        file = (folder / f".gpu_{gpu}.lock").open("a", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+        else:
+            _held.append(file)
+            return gpu
+    return None
+
+
+# --- Details --------------------------------------------------------------------------------------------------------
+
+
+def _is_machinery(override: str) -> bool:
+    return override.lstrip("+~").partition("=")[0].partition(".")[0] in MACHINERY
+
+
+def _subsets(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row.nme))
+
+
+def _run_cells(rows: Sequence[Row], shared: Sequence[str], names: Sequence[str]) -> list[list[str]]:
+    cells = []
+    for row in rows:
+        own = [override for override in row.overrides if len(rows) == 1 or override not in shared]
+        minutes = "" if row.seconds is None else f"{row.seconds / 60:.1f}"
+        numbers = [_number(row.val), *(_number(row.nme.get(name)) for name in names)]
+        cells.append([row.name, _code(own), row.status, *numbers, minutes])
+    return cells
+
+
+def _seed_groups(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """Finished runs that differ in nothing but their seed, where there are two or more."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.status == "finished" and any(override.startswith("seed=") for override in row.overrides):
+            groups.setdefault(tuple(o for o in row.overrides if not o.startswith("seed=")), []).append(row)
+    return {overrides: group for overrides, group in groups.items() if len(group) > 1}
+
+
+def _markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    rule = ["---" if name in ("run", "overrides", "status") else "---:" for name in header]
+    return ["| " + " | ".join(line) + " |" for line in (header, rule, *cells)]
+
+
+def _code(overrides: Sequence[str]) -> str:
+    return " ".join(f"`{override}`".replace("|", "\\|") for override in overrides)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _mean_and_sd(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.mean(known):.2f} ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
