@@ -41,6 +41,7 @@ class Head:
         self.dim = float(0.8 + 0.15 * light[2])  # what faces sideways gets less light than the face
 
     def _project(self, points: FloatArray) -> FloatArray:
+        """Points `[N, 3]` of a head of standard size in the image, `[N, 2]`."""
         return self.camera.project(points * self.size)
 
     def _hull(self, points: FloatArray, colour: Colour) -> FloatArray:
@@ -75,6 +76,7 @@ class Head:
         return {"far": [s for s in towards if towards[s] <= 0.1], "near": [s for s in towards if towards[s] > 0.1]}
 
     def _paint_ear(self, side: int) -> None:
+        """The ear on the picture's left (-1) or right (1)."""
         outward = np.array([side * 0.62, 0, -0.78])
         root = np.array([side * 73.0, 8.0, -72.0])
         points = root + _EAR[:, :1] * outward + _EAR[:, 1:] * np.array([0, 1.0, 0.12])
@@ -102,6 +104,7 @@ class Head:
         stroke(self.image, base + shoulders[-4:], scaled(cloth, 0.7), max(1, round(3 * scale)))
 
     def _paint_hair(self, rng: np.random.Generator) -> None:
+        """What is on the skull: hair of the person's cut, a cap or a scarf."""
         look = self.look
         if look.haircut == "bald":
             return

@@ -129,6 +129,7 @@ class _EyePatch(NamedTuple):
 
 @cache
 def _eye_patch(which: int) -> _EyePatch:
+    """The patch of the picture's left (0) or right (1) eye."""
     curve = smooth(_FLAT[list(IBUG68.eyes[which])], closed=True)
     low, high = np.floor(curve.min(axis=0)).astype(int) - (2, 8), np.ceil(curve.max(axis=0)).astype(int) + 3
     mask = np.zeros((high - low)[::-1], np.uint8)
