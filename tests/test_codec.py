@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facelm.codec import CODECS, Codec, DarkCodec, MMPoseCodec, ReleaseCodec, SubpixelCodec, build_codec
-from facelm.codec.dark import opencv_gaussian
+from facelm.codec.dark import newton_steps, opencv_gaussian
 from facelm.codec.peaks import first_peaks
 
 all_codecs = pytest.mark.parametrize("name", CODECS)
@@ -227,6 +229,14 @@ class TestMMPose:
         assert rms(errors) == pytest.approx(1.63, abs=0.05)
         assert errors.mean((0, 1)).abs().max() < 0.1
 
+    def test_draws_a_gaussian_of_its_sigma(self) -> None:
+        """At sigma 1.5 the window is 10 cells wide: five left of the peak and four right of it."""
+        heatmaps, _ = MMPoseCodec(crop_size=256).encode(torch.tensor([[[80.0, 120.0]]]))
+        row = heatmaps[0, 0, 30]
+        assert row.nonzero()[:, 0].tolist() == list(range(15, 25))
+        assert row[15:25].tolist() == pytest.approx([math.exp(-((x - 20) ** 2) / 4.5) for x in range(15, 25)])
+        assert (heatmaps[0, 0] > 0).sum() == 100
+
     def test_rounds_to_the_nearest_cell(self) -> None:
         landmarks_crop = torch.tensor([[[41.9, 42.0], [45.9, 46.1]]])
         x, y, _ = first_peaks(MMPoseCodec(crop_size=256).encode(landmarks_crop)[0])
@@ -264,6 +274,15 @@ class TestDark:
         expected = np.log(expected * (heatmap.max().item() / expected.max()))
         actual = DarkCodec(crop_size=128)._logarithm_of_blurred(heatmap)[0, 0].numpy()
         assert np.abs(actual - expected).max() < 1e-5
+
+    def test_takes_no_step_where_the_hessian_is_singular(self) -> None:
+        """A ridge that rises along its crest: the gradient is not 0, but there is no top to go to."""
+        x, y = torch.arange(16.0), torch.arange(16.0)[:, None]
+        ridge = (-((x - 8) ** 2) + 0.5 * y + x)[None, None]
+        cell = torch.tensor([[8]])
+        assert newton_steps(ridge, cell, cell).tolist() == [[[0.0, 0.0]]]
+        top = ridge - (y - 6) ** 2
+        assert newton_steps(top, cell, cell).tolist() == [[[0.5, -1.75]]]
 
 
 class TestRelease:

@@ -76,6 +76,13 @@ class TestFlipTest:
         assert mean_error(codec, "exact")[0].abs() < 0.1
         assert mean_error(codec, "shifted")[0] > 0.2
 
+    def test_scores_are_those_of_the_same_landmark(self) -> None:
+        codec = SubpixelCodec(crop_size=SIZE)
+        height = torch.rand(1, 68, 1, 1, generator=torch.Generator().manual_seed(0))
+        heatmaps = torch.cat([height, height[:, list(MIRROR)]]) * torch.ones(32, 32)
+        _, scores = predict_landmarks(lambda _: heatmaps, torch.zeros(1, 3, SIZE, SIZE), codec, MIRROR, "exact")
+        assert torch.equal(scores, height[..., 0, 0])
+
     @pytest.mark.parametrize("flip", ["shifted", "exact"])
     def test_a_wrong_flip_pair_shows(self, flip: str) -> None:
         codec = SubpixelCodec(crop_size=SIZE)

@@ -201,6 +201,10 @@ class TestAnisotropicLoss:
         assert maps.grad.abs().max() == 0
         assert self.coordinate(maps, 0.0, 12) > 0
 
+    def test_maps_without_a_positive_value_take_no_part(self) -> None:
+        assert self.coordinate(-gaussian(12, 12, 2.0, 2.0), 5, 5) == 0
+        assert self.coordinate(0 * gaussian(12, 12, 2.0, 2.0), 5, 5) == 0
+
     def test_background_hardly_pulls(self) -> None:
         maps = 0.6 * gaussian(4, 19, 2.0, 2.0) + 0.01
         mean, _ = soft_argmax(maps, self.loss.sharpness)

@@ -35,7 +35,7 @@ class AdaptiveWing(nn.Module):
 
     For an error d at a target value y it is omega * log(1 + |d / epsilon|^(alpha - y)) below theta and a straight line
     of the same slope above; cells at or beside a target value of 0.2 or more count 1 + foreground_weight times. The
-    result is some 1000 times the MSE: with plain SGD or clipped gradients, scale the learning rate.
+    result is some 200 times the MSE: with plain SGD or clipped gradients, scale the learning rate.
 
     Source: Wang et al., Adaptive Wing Loss for Robust Face Alignment via Heatmap Regression, ICCV 2019, eq. 3 and 5.
 
@@ -95,8 +95,7 @@ class AnisotropicLoss(nn.Module):
     decomposition; there the heatmap is not supervised, here it is, since the codecs decode its peak).
 
     Args:
-        coordinate_weight: of the second term (about 1 cell per landmark) against the MSE (about 1e-4 of a trained
-            network).
+        coordinate_weight: of the second term (near 1 for a trained network) against the MSE (a few 1e-4 then).
         sharpness: 1 is STAR's plain mean; from 2 up the background hardly pulls. A Gaussian keeps its centre and gets
             narrower by its root.
         beta: cells; where smooth-L1 turns from square to line.
