@@ -118,7 +118,9 @@ def errors(predictor: Predictor, samples: Sequence[Sample], passes: int) -> Floa
         found = predictor.faces_in_boxes(photographs, [[box] for box in boxes], refine=0)
         landmarks = np.array([faces[0].landmarks_image for faces in found])
         rows.append(100 * per_face_error(point_distances(landmarks, truth), interocular(truth)))
-        boxes = [refined_box(points, box) for points, box in zip(landmarks, boxes, strict=True)]
+        boxes = [
+            refined_box(points, box, predictor.scheme.mirror) for points, box in zip(landmarks, boxes, strict=True)
+        ]
     return np.array(rows)
 
 

@@ -42,7 +42,8 @@ class PerfectNetwork(torch.nn.Module):
     """Heatmaps of the landmarks `[K, 2]` of faces in a `map_image`, whatever the crop: the nearest face's.
 
     It finds out from the colours how the crop lies in the image. A mirrored crop shows a mirrored face, so it gives
-    each landmark's partner, as a trained network does. `peak` scales the maps.
+    each landmark's partner, as a trained network does. `peak` scales the maps; `landmarks_crop` are those of the last
+    batch.
     """
 
     def __init__(self, *faces: np.ndarray, spec: ModelSpec = SPEC, peak: float = 1.0) -> None:
@@ -56,8 +57,8 @@ class PerfectNetwork(torch.nn.Module):
         self.batches.append(len(inputs))
         mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
         crops = (inputs * std + mean).permute(0, 2, 3, 1).double().numpy()
-        points = np.stack([self._landmarks_crop(crop) for crop in crops])
-        heatmaps, _ = self.codec.encode(torch.from_numpy(points).float())
+        self.landmarks_crop = np.stack([self._landmarks_crop(crop) for crop in crops])
+        heatmaps, _ = self.codec.encode(torch.from_numpy(self.landmarks_crop).float())
         return heatmaps * self.peak
 
     def _landmarks_crop(self, crop: np.ndarray) -> np.ndarray:

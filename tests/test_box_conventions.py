@@ -7,10 +7,14 @@ from facelm.boxes import (
     BoxConvention,
     box_from_landmarks,
     check_boxes,
+    crop_from_image,
     get_convention,
     measure_convention,
     overlaps,
+    upright_box,
 )
+from facelm.geometry import crop_matrix, transform
+from facelm.landmarks import IBUG68
 
 RNG = np.random.default_rng(0)
 
@@ -20,6 +24,44 @@ def random_boxes(count):
     return [
         Box((float(x), float(y)), float(side)) for (x, y), side in zip(low, RNG.uniform(50, 300, count), strict=True)
     ]
+
+
+class TestTilt:
+    FACE = np.random.default_rng(3).uniform(50, 150, (68, 2))
+
+    @pytest.fixture
+    def upright(self):
+        """A face [68, 2] whose pairs lie level."""
+        face = self.FACE.copy()
+        mirror = np.array(IBUG68.mirror)
+        left = np.flatnonzero(np.arange(68) < mirror)
+        face[mirror[left]] = face[left] + np.column_stack([RNG.uniform(5, 40, len(left)), np.zeros(len(left))])
+        return face
+
+    def test_of_an_upright_head_it_is_the_published_box(self, upright):
+        box, published = upright_box(upright, IBUG68.mirror), box_from_landmarks(upright)
+        assert box.rotation == pytest.approx(0, abs=1e-9)
+        assert box.center == pytest.approx(published.center, abs=0.5)  # whole pixels
+        assert box.side == pytest.approx(published.side, abs=1)
+
+    @pytest.mark.parametrize("degrees", [-150, -40, 20, 90])
+    def test_a_tilted_head_gets_the_same_crop(self, upright, degrees):
+        expected = transform(crop_from_image(box_from_landmarks(upright), 128, 1.25), upright)
+        tilted = transform(crop_matrix((90.0, 110.0), 128.0, 128, degrees), upright)
+        box = upright_box(tilted, IBUG68.mirror)
+        assert (box.rotation + degrees + 180) % 360 == pytest.approx(180)
+        crop = transform(crop_from_image(box, 128, 1.25), tilted)
+        assert np.abs(crop - expected).max() < 1.5  # boxes have whole pixels, and the turn moved the landmarks between
+
+    def test_rotation_adds_to_that_of_the_augmentation_in_a_mirrored_crop_too(self):
+        box = Box((60.0, 50.0), 80.0, 25.0)
+        assert np.allclose(
+            crop_from_image(box, 64, 1.25, rotation=10), crop_from_image(Box((60, 50), 80), 64, 1.25, rotation=35)
+        )
+        mirrored = crop_from_image(box, 64, 1.25, flip=True)
+        point = np.array([[75.0, 20.0]])
+        x, y = transform(crop_from_image(box, 64, 1.25), point)[0]
+        assert np.allclose(transform(mirrored, point), [[64 - x, y]])
 
 
 class TestConvention:

@@ -104,7 +104,7 @@ class TestVideos:
         return [Frame(i, i / 10, np.full((120, width, 3), 40 * i, np.uint8)) for i in range(count)]
 
     def test_overlay_json_csv_and_pts(self, tmp_path):
-        face = TrackedFace(np.arange(4.0), FACES[0].landmarks_image, np.ones(68), 7)
+        face = TrackedFace(np.arange(4.0), FACES[0].landmarks_image, np.ones(68), track=7)
         folder = ResultFolder(tmp_path, IBUG68, formats=("json", "csv", "pts"))
         with folder as results, results.open_video("v.mov", "v", 10.0) as video:
             for frame in self.frames():

@@ -7,13 +7,13 @@ is the usual reason why results on one's own photographs are worse than the publ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
-from facelm.geometry import FloatArray, crop_matrix, mirror_about
+from facelm.geometry import FloatArray, crop_matrix, invert, mirror_about, transform
 
 LEAST_SIDE = 4.0
 """Image pixels; a smaller box shows no face."""
@@ -21,17 +21,19 @@ LEAST_SIDE = 4.0
 
 @dataclass(frozen=True)
 class Box:
-    """A square around a face: `center` (x, y) and `side`, in image pixels.
+    """A square around a face: `center` (x, y) and `side`, in image pixels, and its `rotation` in degrees.
 
-    `side` is 200 times the `scale` column of the published annotation files.
+    `side` is 200 times the `scale` column of the published annotation files. Their boxes stand upright: `rotation` is
+    0. A tilted one is cropped so that it stands upright in the crop; positive: the picture is turned counter-clockwise.
     """
 
     center: tuple[float, float]
     side: float
+    rotation: float = 0.0
 
     @property
     def xyxy(self) -> FloatArray:
-        """Left, top, right and bottom `[4]`, in image pixels."""
+        """Left, top, right and bottom `[4]` before it is rotated about its centre, in image pixels."""
         x, y = self.center
         half = self.side / 2
         return np.array([x - half, y - half, x + half, y + half])
@@ -51,6 +53,25 @@ def box_from_landmarks(landmarks_image: FloatArray) -> Box:
     return Box(center=(float(x), float(y)), side=float((high - low).max()))
 
 
+def upright_box(landmarks_image: FloatArray, mirror: Sequence[int]) -> Box:
+    """The box of landmarks `[K, 2]` along the head's own axes, rotated as the head is tilted.
+
+    The tilt is that of the sum of the lines from each landmark on the image's left to its `mirror` partner. Of a head
+    that is held upright this is `box_from_landmarks`; a tilted one gets the same crop as if it were upright, while the
+    upright box of its landmarks would be larger and lie elsewhere.
+
+    Convention: landmarks and box are in image pixels (x, y).
+    """
+    left = [i for i, partner in enumerate(mirror) if i < partner]
+    right = [mirror[i] for i in left]
+    x, y = (landmarks_image[right] - landmarks_image[left]).sum(axis=0)
+    rotation = float(np.degrees(np.arctan2(y, x)))
+    upright_from_image = crop_matrix((0.0, 0.0), 1.0, 1, rotation)
+    upright = box_from_landmarks(transform(upright_from_image, landmarks_image))
+    x, y = transform(invert(upright_from_image), np.array(upright.center))
+    return Box(center=(float(x), float(y)), side=upright.side, rotation=rotation)
+
+
 def crop_from_image(
     box: Box,
     crop_size: int,
@@ -64,7 +85,7 @@ def crop_from_image(
     """The 3x3 matrix from image pixels to the pixels of a `crop_size` x `crop_size` crop around `box`.
 
     The crop shows `crop_scale * zoom` times the box's side (so zoom > 1 makes the face smaller), its centre moved
-    by `shift` times that side, turned by `rotation` degrees (positive: counter-clockwise on the screen). `flip`
+    by `shift` times that side, turned by `rotation` degrees beyond the box's own (positive: counter-clockwise). `flip`
     mirrors the photograph about the box's centre first, as mmpose does, so the centre lands on the same crop pixel
     either way. With the defaults this is mmpose's and the HRNet authors' crop.
 
@@ -72,7 +93,8 @@ def crop_from_image(
     """
     side = box.side * crop_scale * zoom
     x, y = box.center
-    matrix = crop_matrix((x + shift[0] * side, y + shift[1] * side), side, crop_size, rotation)
+    turn = rotation - box.rotation if flip else rotation + box.rotation
+    matrix = crop_matrix((x + shift[0] * side, y + shift[1] * side), side, crop_size, turn)
     return matrix @ mirror_about(x) if flip else matrix
 
 

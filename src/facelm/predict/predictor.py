@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from facelm.boxes import Box, BoxConvention, box_from_landmarks, check_boxes, crop_from_image, get_convention
+from facelm.boxes import Box, BoxConvention, check_boxes, crop_from_image, get_convention, upright_box
 from facelm.checkpoint import ModelSpec
 from facelm.geometry import FloatArray, invert, warp
 from facelm.inference import normalise, predict_landmarks
@@ -39,17 +39,20 @@ class FaceLandmarks:
     """One face: `landmarks_image` `[K, 2]`, `confidence` `[K]` in 0..1 (the heatmaps' peaks), and its `box`.
 
     Convention: landmarks are in pixels of the image (upright, where it was turned by its EXIF orientation), (x, y),
-    0-based and centred on integers. `box` `[4]` is the training box that was cropped last, as (x1, y1, x2, y2).
+    0-based and centred on integers. `box` `[4]` is the square that was cropped last, as (x1, y1, x2, y2) before it is
+    turned about its middle by `rotation` degrees, the tilt of the head (positive: clockwise on the screen).
     """
 
     box: FloatArray
     landmarks_image: FloatArray
     confidence: FloatArray
+    rotation: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, coordinates rounded to 1/1000 pixel."""
         return {
             "box": self.box.round(3).tolist(),
+            "rotation": round(self.rotation, 2),
             "landmarks": self.landmarks_image.round(3).tolist(),
             "confidence": self.confidence.round(4).tolist(),
         }
@@ -197,7 +200,8 @@ class Predictor:
         flat = [box for own in boxes for box in own]
         faces = self._look(owners, flat)
         for _ in range(self.refine if refine is None else refine):
-            flat = [refined_box(face.landmarks_image, box) for face, box in zip(faces, flat, strict=True)]
+            pairs = zip(faces, flat, strict=True)
+            flat = [refined_box(face.landmarks_image, box, self.scheme.mirror) for face, box in pairs]
             faces = self._look(owners, flat)
         remaining = iter(faces)
         return [[next(remaining) for _ in own] for own in boxes]
@@ -211,7 +215,7 @@ class Predictor:
         offset = 1 - spec.pixel_origin
         for start in range(0, len(boxes), _MOST_FACES):
             part = slice(start, start + _MOST_FACES)
-            moved = [Box((box.center[0] + offset, box.center[1] + offset), box.side) for box in boxes[part]]
+            moved = [replace(box, center=(box.center[0] + offset, box.center[1] + offset)) for box in boxes[part]]
             matrices = [crop_from_image(box, spec.crop_size, spec.crop_scale) for box in moved]
             pairs = zip(photographs[part], matrices, strict=True)
             crops = np.stack([warp(photograph.pixels, matrix, spec.crop_size) for photograph, matrix in pairs])
@@ -222,16 +226,16 @@ class Predictor:
             landmarks = self.codec.landmarks_in_image(landmarks_crop, image_from_crop).numpy() - offset
             confidence = scores.clamp(0, 1).numpy()
             triples = zip(boxes[part], landmarks, confidence, strict=True)
-            faces += [FaceLandmarks(box.xyxy, points, sure) for box, points, sure in triples]
+            faces += [FaceLandmarks(box.xyxy, points, sure, box.rotation) for box, points, sure in triples]
         return faces
 
 
-def refined_box(landmarks_image: FloatArray, box: Box) -> Box:
-    """The training box around landmarks `[K, 2]` found in `box`, or `box` where they cannot be a face's.
+def refined_box(landmarks_image: FloatArray, box: Box, mirror: Sequence[int]) -> Box:
+    """The box around landmarks `[K, 2]` found in `box`, tilted with the head; `box` itself where they are no face's.
 
     That is where they span less than a third or more than three times of it: nothing there looked like a face.
     """
-    refined = box_from_landmarks(landmarks_image)
+    refined = upright_box(landmarks_image, mirror)
     return refined if 1 / 3 < refined.side / box.side < 3 else box
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facelm.boxes import Box, box_from_landmarks, overlaps
+from facelm.boxes import Box, overlaps, upright_box
 from facelm.geometry import FloatArray, Image
 from facelm.predict.photographs import Photograph
 from facelm.predict.predictor import FaceLandmarks, Predictor
@@ -145,7 +145,7 @@ class FaceTracker:
         found = self.predictor.faces_in_boxes([photograph], [[track.box for track in tracks]], refine)[0]
         seen = []
         for track, face in zip(tracks, found, strict=True):
-            box = box_from_landmarks(face.landmarks_image)
+            box = upright_box(face.landmarks_image, self.predictor.scheme.mirror)
             inside = overlaps(box.xyxy[None], np.array([[0.0, 0.0, *photograph.size]]))[0, 0] > 0
             if inside and face.confidence.mean() >= self.least_confidence and 1 / 2 < box.side / track.box.side < 2:
                 track.box = box
@@ -165,7 +165,7 @@ class FaceTracker:
         landmarks: FloatArray = face.landmarks_image
         if track.smooth is not None:
             landmarks = track.smooth(landmarks, seconds, track.box.side)
-        return TrackedFace(face.box, landmarks, face.confidence, track.number)
+        return TrackedFace(face.box, landmarks, face.confidence, face.rotation, track.number)
 
 
 def _overlap(box: Box, other: Box) -> float:
