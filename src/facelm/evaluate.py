@@ -23,6 +23,7 @@ from facelm.launch import build_data, plain
 from facelm.loading import LoadedModel, load_model
 from facelm.metrics import mean_shape_in_box
 from facelm.paths import CONF_DIR
+from facelm.record import tracked
 from facelm.report import print_table, write_report
 from facelm.scores import EvaluationResult, evaluate_faces, subset_masks
 
@@ -122,7 +123,11 @@ def main(cfg: DictConfig) -> None:
                if cfg[key] is not None}
     model = load_model(cfg.checkpoint, **changes)
     data_keys = [key for key in HydraConfig.get().overrides.task if key.lstrip("+~").startswith("data")]
-    evaluate(model, evaluation_data(cfg, model, data_keys), device, report_folder(cfg, model))
+    report_dir = report_folder(cfg, model)
+    with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:
+        tracker.log_source({"path": model.path, "sha256": model.sha256, "run": model.run})
+        evaluate(model, evaluation_data(cfg, model, data_keys), device, report_dir)
+        tracker.log_report(report_dir)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class WandbTracker(Tracker):
         id: str | None = None,
         mode: str | None = None,
         checkpoints: bool = True,
-        init_timeout: float = 30.0,
+        init_timeout: float = 60.0,
         finish_timeout: float = 300.0,
     ) -> None:
         if mode not in (None, *MODES):
@@ -69,7 +69,7 @@ class WandbTracker(Tracker):
         self._checkpoints = checkpoints
         self._init_timeout, self._finish_timeout = init_timeout, finish_timeout
         self._run: Any = None
-        self._artifact = ""
+        self._scores: dict[str, float] = {}
         self._environment: dict[str, str | None] = {}
 
     # --- Opening and closing ----------------------------------------------------------------------------------------
@@ -149,11 +149,16 @@ class WandbTracker(Tracker):
         import wandb
 
         begin, limit = time.monotonic(), self._finish_timeout
-        self._run.finish(exit_code=exit_code)
+        broken = True
+        try:
+            self._run.finish(exit_code=exit_code)
+            broken = False
+        finally:
+            # The next job of a sweep gets a service of its own, with its own folders.
+            if broken or wandb.setup().most_recent_active_run is None:
+                wandb.teardown()
         if not self._run.offline and time.monotonic() - begin > limit:
             log.warning(f"W&B: not all was uploaded in {limit:g} s. The rest: wandb sync {Path(self._run.dir).parent}")
-        if wandb.setup().most_recent_active_run is None:
-            wandb.teardown()  # the next job of a sweep gets a service of its own, with its own folders
 
     def _put_folders_into(self, folder: Path) -> None:
         for name in ("DATA", "ARTIFACT", "CACHE"):
@@ -194,7 +199,8 @@ class WandbTracker(Tracker):
         if self._run is not None:
             with _harmless("the report was not logged"):
                 self._run.log(report_items(folder))
-                self._run.summary.update(report_scores(folder))
+                self._scores = report_scores(folder)
+                self._run.summary.update(self._scores)
 
     def log_checkpoints(self, folder: Path, nme: Mapping[str, float]) -> None:
         """The artifact model-ID with a version for each of best and last, or one with both aliases if they are one."""
@@ -202,6 +208,7 @@ class WandbTracker(Tracker):
             return
         with _harmless("the checkpoints were not logged"):
             facts = {alias: _checkpoint_facts(folder / f"{alias}.ckpt") for alias in ("last", "best")}
+            facts["best"] |= {name: score for name, score in self._scores.items() if name.endswith("/nme")}
             same = facts["best"]["global_step"] == facts["last"]["global_step"]
             for alias in ["best"] if same else ["last", "best"]:
                 self._log_checkpoint(
