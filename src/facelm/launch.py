@@ -14,14 +14,16 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from facelm.callbacks import WarmedEMA, WholeFileCheckpoints, checkpoints, console
 from facelm.checkpoint import ModelSpec
 from facelm.data.datamodule import FaceDataModule
+from facelm.ddp import environment_plugins
 from facelm.lit import LitLandmarks
 from facelm.metrics import mean_shape
+from facelm.statistics import WarmedStatistics
+from facelm.tracking import Throughput
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +96,13 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
 
 
 def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
-    """Checkpoints, averaged weights if `ema.decay` is set, progress bar."""
+    """Batch norm statistics, averaged weights if `ema.decay` is set, throughput, checkpoints, progress bar."""
     averaging: list[Callback] = [WarmedEMA(cfg.ema.decay)] if cfg.ema.decay is not None else []
     # Averaging comes first: the checkpoint after a validation must hold the weights that were validated.
     return [
+        *([WarmedStatistics()] if cfg.bn_warmup else []),
         *averaging,
+        Throughput(),
         *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps),
         *console(cfg.trainer.enable_progress_bar),
     ]
@@ -116,17 +120,12 @@ def build_trainer(cfg: DictConfig, *, loggers: list[Any], callbacks: list[Callba
         devices=devices,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[WholeFileCheckpoints()],
+        plugins=[WholeFileCheckpoints(), *environment_plugins()],
         default_root_dir=str(run_dir),
         use_distributed_sampler=False,  # our sampler yields each rank its part
         num_sanity_val_steps=0,
     )
     return trainer
-
-
-def build_loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
-    """metrics.csv in the run folder, and whatever `logger=` names."""
-    return [CSVLogger(save_dir=run_dir, name="", version="", flush_logs_every_n_steps=50)]
 
 
 def resolve_devices(accelerator: str, devices: int | str, max_devices: int) -> tuple[str, int]:

@@ -86,7 +86,8 @@ class LitLandmarks(L.LightningModule):
         target, weight = self.codec.encode(landmarks_crop)
         output: Tensor = self(batch["image"])
         loss: Tensor = self.loss(output, target, weight, landmarks_crop / self.codec.stride)
-        self.log("train/loss", loss, batch_size=len(landmarks_crop), prog_bar=True)
+        # sync_dist: the mean over all ranks, as one process with the whole batch would log it.
+        self.log("train/loss", loss, batch_size=len(landmarks_crop), prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

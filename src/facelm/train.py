@@ -10,18 +10,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 import lightning as L
 import torch
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, read_write
 
+from facelm import ddp
+from facelm.checkpoint import read_facelm_checkpoint
 from facelm.data.datamodule import FaceDataModule
 from facelm.errors import command_line
 from facelm.evaluate import evaluate
-from facelm.launch import build_callbacks, build_data, build_lit, build_loggers, build_trainer, model_spec
+from facelm.launch import build_callbacks, build_data, build_lit, build_trainer, model_spec, resolve_devices
 from facelm.loading import load_model
 from facelm.paths import CONF_DIR
+from facelm.record import run_facts, tracked, write_facts
+from facelm.sweeps import RECORD, SWEEP, Job, read_record, recorded, take_a_gpu
+from facelm.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -33,43 +41,64 @@ def train(cfg: DictConfig) -> float | None:
         ValueError: a config value is wrong, or data are unreadable.
         FileNotFoundError: no data, no weights, or no checkpoint to resume from.
     """
-    data = build_data(cfg)
-    data.prepare_data()
-    data.setup()
-    trainer = fit(cfg, data)
-    best = Path(cfg.run_dir) / "checkpoints" / "best.ckpt"
-    if trainer.is_global_zero and best.is_file():
-        if trainer.world_size == 1:
-            evaluate(load_model(best), data, trainer.strategy.root_device, Path(cfg.report_dir))
-        else:
-            evaluate_apart(best, Path(cfg.report_dir))
-    score = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
+    run_dir = Path(cfg.run_dir)
+    with tracked(cfg, run_dir, job_type="train", resumed=resumed_run(cfg.resume)) as tracker:
+        data = build_data(cfg)
+        data.prepare_data()
+        data.setup()
+        trainer = fit(cfg, data, tracker)
+        score = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
+        best = run_dir / "checkpoints" / "best.ckpt"
+        if trainer.is_global_zero and best.is_file():
+            if trainer.world_size == 1:
+                evaluate(load_model(best), data, trainer.strategy.root_device, Path(cfg.report_dir))
+            else:
+                evaluate_apart(best, Path(cfg.report_dir), trainer.strategy.root_device.type)
+            tracker.log_report(Path(cfg.report_dir))
+            last = trainer.callback_metrics["val/nme"]
+            tracker.log_checkpoints(best.parent, {"best": float(score), "last": float(last)})
     return float(score) if isinstance(score, torch.Tensor) else None
 
 
-def fit(cfg: DictConfig, data: FaceDataModule) -> L.Trainer:
+def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     """The trainer, having trained: checkpoints and logs are in the run folder."""
     run_dir = Path(cfg.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+    if ddp.global_rank() == 0:
+        OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     lit = build_lit(cfg, model_spec(cfg), data)
-    loggers = build_loggers(cfg, run_dir)
-    trainer = build_trainer(cfg, loggers=loggers, callbacks=build_callbacks(cfg, run_dir), run_dir=run_dir)
+    lit.run = tracker.identity()
+    facts = run_facts(cfg, data, lit.net)
+    write_facts(facts, run_dir)
+    tracker.log_facts(facts)
+    trainer = build_trainer(cfg, loggers=tracker.loggers(), callbacks=build_callbacks(cfg, run_dir), run_dir=run_dir)
     trainer.fit(lit, data, ckpt_path=resume_path(cfg.resume))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     return trainer
 
 
-def evaluate_apart(checkpoint: Path, report_dir: Path) -> None:
+def evaluate_apart(checkpoint: Path, report_dir: Path, device: str) -> None:
     """The report, made by a process of its own on one device.
 
     After a distributed fit the other ranks have left or are leaving: metrics in this process would still gather with
     them.
+
+    Raises:
+        ChildProcessError: it failed.
     """
-    distributed = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    environment = {key: value for key, value in os.environ.items() if key not in distributed}
-    command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint='{checkpoint}'", f"report_dir='{report_dir}'"]
-    subprocess.run(command, env=environment, check=True)
+    folder = ddp.quoted(report_dir)
+    command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint={ddp.quoted(checkpoint)}", f"device={device}"]
+    command += [f"report_dir={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
+    done = subprocess.run(command, env=ddp.without_ranks(os.environ), check=False)
+    if done.returncode:
+        raise ChildProcessError(
+            f"training is done, but its report failed (exit code {done.returncode}, see above). "
+            f"python -m facelm.evaluate checkpoint={checkpoint} makes it"
+        )
+
+
+# --- Going on ------------------------------------------------------------------------------------------------------
 
 
 def resume_path(resume: str | None) -> str | None:
@@ -87,11 +116,109 @@ def resume_path(resume: str | None) -> str | None:
     raise FileNotFoundError(f"resume={resume}: neither a checkpoint nor a run folder with checkpoints/last.ckpt")
 
 
+def resumed_run(resume: str | None) -> dict[str, str]:
+    """What the checkpoint that `resume=` means says of the run that wrote it (see `Tracker.identity`)."""
+    path = resume_path(resume)
+    return dict(read_facelm_checkpoint(path)["facelm"].get("run", {})) if path else {}
+
+
+def run_of(checkpoint: str) -> Path | None:
+    """The run folder that a checkpoint lies in."""
+    folder = Path(checkpoint).absolute().parent
+    return folder.parent if folder.name == "checkpoints" and (folder.parent / RECORD).is_file() else None
+
+
+def run_dir_for(resume: str | None, new: str) -> str:
+    """Where a run writes: the folder of the run that it resumes, else `new`. Hydra's resolver `facelm.run_dir`."""
+    try:
+        resumed = resume_path(resume)
+    except FileNotFoundError:  # said again, and better, when the job starts
+        resumed = None
+    return str((run_of(resumed) if resumed else None) or new)
+
+
+OmegaConf.register_new_resolver("facelm.run_dir", run_dir_for, replace=True)
+
+
+def continued(cfg: DictConfig) -> DictConfig:
+    """`cfg`, but with the overrides of the run that `resume=` continues; what is typed now wins over them.
+
+    So `resume=RUN` alone goes on with the run as it was. Hydra's list of overrides becomes the whole one too.
+    """
+    resumed = resume_path(cfg.resume)
+    run = run_of(resumed) if resumed else None
+    overrides: dict[str, str] = {}
+    for override in [*(read_record(run).get("overrides", []) if run else []), *HydraConfig.get().overrides.task]:
+        overrides[override.lstrip("+~").partition("=")[0]] = override
+    everything = list(overrides.values())
+    if everything == list(HydraConfig.get().overrides.task):
+        return cfg
+    hydra_cfg: Any = HydraConfig.get()
+    with read_write(hydra_cfg):
+        hydra_cfg.overrides.task = everything
+    return hydra.compose(str(hydra_cfg.job.config_name), overrides=everything)
+
+
+# --- The Hydra job --------------------------------------------------------------------------------------------------
+
+
+def train_on_all_devices(cfg: DictConfig, job: Job) -> float | None:
+    """`train` in this process, or in one for each of several devices; the best validation NME in percent.
+
+    Raises:
+        ChildProcessError: a rank failed.
+    """
+    ranks = ranks_to_start(cfg, job)
+    if ranks == 1:
+        ddp.end_with_parent()
+        return train(cfg)
+    # What is wrong with the config or the data is said here, once, and what has to be made is made once.
+    model_spec(cfg)
+    resume_path(cfg.resume)
+    data = build_data(cfg)
+    data.prepare_data()
+    data.setup()
+    extra = {SWEEP: str(job.sweep)} if job.sweep else {}
+    ddp.run_ranks(ddp.rank_commands(ranks, job.overrides, job.folder), job.folder, extra=extra)
+    score = read_record(job.folder).get("val_nme")
+    return None if score is None else float(score)
+
+
+def ranks_to_start(cfg: DictConfig, job: Job) -> int:
+    """How many processes to start; 1: none, this one trains.
+
+    Raises:
+        ValueError: the devices are not here, or the processes of several machines cannot be started from here.
+    """
+    if ddp.is_rank():
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise ValueError(
+                "srun or torchrun would run the whole sweep once on every rank. Start the sweep without them: each job "
+                "starts its own ranks, and launcher=submitit sends each to SLURM"
+            )
+        return 1
+    if cfg.trainer.num_nodes > 1:
+        raise ValueError(
+            f"trainer.num_nodes={cfg.trainer.num_nodes}: on several machines srun or torchrun start the processes; "
+            "docs/running.md has the lines. On one machine use trainer=ddp"
+        )
+    if job.sweep and HydraConfig.get().runtime.choices.get("hydra/launcher") == "joblib":
+        take_a_gpu(job.sweep)
+    return resolve_devices(cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.max_devices)[1]
+
+
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
 @command_line
 def main(cfg: DictConfig) -> float | None:
     """The Hydra entry; returns the best validation NME, which sweepers minimise."""
-    return train(cfg)
+    cfg = continued(cfg)
+    job = Job.current()
+    if ddp.global_rank():
+        train_on_all_devices(cfg, job)
+        return None
+    with recorded(job) as record:
+        score = record["val_nme"] = train_on_all_devices(cfg, job)
+    return score
 
 
 if __name__ == "__main__":
