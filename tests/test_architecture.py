@@ -14,7 +14,20 @@ LAYERS = (
     ("landmarks", "geometry", "boxes", "codec", "losses", "schedule"),
     ("metrics", "scores", "models", "data", "inference", "draw"),
     ("lit", "checkpoint", "cards", "loading", "evaluation", "predict", "report", "plots", "tracking"),
-    ("train", "evaluate", "launch", "cli", "commands", "paths", "errors", "callbacks", "record", "ddp", "sweeps"),
+    (
+        "train",
+        "evaluate",
+        "launch",
+        "cli",
+        "commands",
+        "paths",
+        "errors",
+        "callbacks",
+        "statistics",
+        "record",
+        "ddp",
+        "sweeps",
+    ),
 )
 ONLY_IN = {
     "wandb": {"tracking"},

@@ -11,8 +11,10 @@ from facelm.launch import build, model_spec
 from facelm.paths import CONF_DIR
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
-GROUPS = {group: sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml")) for group in
-          ("augment", "codec", "loss", "model", "optim", "data", "trainer")}
+GROUPS = {
+    group: sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml"))
+    for group in ("augment", "codec", "loss", "model", "optim", "data", "trainer")
+}
 OPTIONS = [(group, name) for group, names in GROUPS.items() for name in names]
 
 

@@ -57,19 +57,26 @@ class TestRunFolder:
 class TestLearning:
     def test_overfits_a_few_drawn_faces(self, drawn_root, tmp_path):
         faces = tmp_path / "few.txt"
-        faces.write_text("\n".join(p.relative_to(drawn_root).with_suffix("").as_posix()
-                                   for p in sorted((drawn_root / "helen/trainset").glob("*.pts"))[:8]))
+        faces.write_text(
+            "\n".join(
+                p.relative_to(drawn_root).with_suffix("").as_posix()
+                for p in sorted((drawn_root / "helen/trainset").glob("*.pts"))[:8]
+            )
+        )
         overrides = [f"data.root={drawn_root}", f"run_dir={tmp_path}", f"data.train_list={faces}"]
         overrides += ["augment=none", "codec=subpixel", "optim=adamw_cosine", "optim.optimizer.lr=0.01"]
         overrides += ["trainer.max_epochs=60", "+trainer.check_val_every_n_epoch=60", "model.init=kaiming"]
         overrides += ["trainer.log_every_n_steps=1"]
         run_train(*overrides)
-        losses = [float(row["train/loss"]) for row in csv.DictReader((tmp_path / "metrics.csv").open()) if row["train/loss"]]
+        losses = [
+            float(row["train/loss"]) for row in csv.DictReader((tmp_path / "metrics.csv").open()) if row["train/loss"]
+        ]
         assert losses[-1] < 0.35 * losses[0]
 
     def test_the_same_seed_gives_the_same_run(self, drawn_root, tmp_path):
         scores = [
-            run_train(f"data.root={drawn_root}", f"run_dir={tmp_path / str(i)}", "trainer.max_epochs=1") for i in range(2)
+            run_train(f"data.root={drawn_root}", f"run_dir={tmp_path / str(i)}", "trainer.max_epochs=1")
+            for i in range(2)
         ]
         assert scores[0] == scores[1]
 
