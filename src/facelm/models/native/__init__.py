@@ -1,0 +1,110 @@
+"""The network's operations as machine code, compiled from this folder on the machine that runs them.
+
+`library()` compiles `kernels.cpp` with the system's C++ compiler, about two seconds, once: the result is kept in
+`FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags and the processor's
+features. Without a compiler everything that uses it goes on with torch's own operations, see `facelm.models.fast`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+
+from facelm.models.download import cache_folder
+
+log = logging.getLogger(__name__)
+
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
+_SOURCES = ("lanes.h", "winograd.h", "norm.h", "kernels.cpp")
+
+WINOGRAD, DIRECT, ENLARGE = range(3)  # Op.kind
+
+
+class Op(ctypes.Structure):
+    """One operation on dense NHWC tensors: `struct Op` of kernels.cpp. `height` and `width` are the input's."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("kind", "batch", "height", "width", "inputs", "outputs")),
+        *((name, ctypes.c_int32) for name in ("kernel", "stride", "relu", "unused")),
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "residual", "y")),
+    )
+
+
+def available() -> bool:
+    """Whether the operations can be had here; the reason why not is logged once."""
+    try:
+        library()
+    except (OSError, RuntimeError) as error:
+        _tell_once(str(error))
+        return False
+    return True
+
+
+@functools.cache
+def _tell_once(reason: str) -> None:
+    log.info("the native kernels are not used, torch's own are: %s", reason)
+
+
+@functools.cache
+def library(real: str = "float") -> ctypes.CDLL:
+    """The compiled operations for numbers of type `real`, "float" or "double"; compiled now if they are not yet.
+
+    Raises:
+        RuntimeError: there is no C++ compiler, it failed, or `FACELM_NATIVE=0` forbids it.
+    """
+    if os.environ.get("FACELM_NATIVE") == "0":
+        raise RuntimeError("FACELM_NATIVE=0")
+    folder = Path(__file__).parent
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    key = hashlib.sha256(repr((real, compiler, _FLAGS, _processor())).encode())
+    for name in _SOURCES:
+        key.update((folder / name).read_bytes())
+    path = cache_folder() / "native" / f"kernels-{real}-{key.hexdigest()[:16]}.so"
+    if not path.is_file():
+        if compiler is None:
+            raise RuntimeError("no C++ compiler found (looked for CXX, g++, clang++); install one, such as g++")
+        _compile(compiler, folder / "kernels.cpp", path, real)
+    loaded = ctypes.CDLL(str(path))
+    pointer, number, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    for name, arguments in {
+        "run": (ctypes.POINTER(Op), number, number),
+        "conv_weight_gradient": (*[pointer] * 3, *[number] * 6),
+        "statistics": (pointer, long, number, pointer, number),
+        "apply": (*[pointer] * 5, long, number, number, number),
+        "gradient_sums": (*[pointer] * 4, long, number, pointer, number),
+        "gradient": (*[pointer] * 8, long, number, number),
+    }.items():
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = arguments, None
+    return loaded
+
+
+def _compile(compiler: str, source: Path, path: Path, real: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.part")
+    command = [compiler, *_FLAGS, f"-DREAL={real}", str(source), "-o", str(part)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+        part.replace(path)  # whole or not at all, also when two processes compile at once
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        features = platform.processor()
+    return f"{platform.machine()} {features}"
