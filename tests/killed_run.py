@@ -1,37 +1,39 @@
-"""A training that a signal hits: `python killed_run.py SIGNAL STEP OVERRIDE...` sends it to itself after that step."""
+"""facelm.train that a signal hits: HIT="SIGKILL 6" sends it to the process itself before step 6. No report is made."""
 
 import os
 import signal
-import sys
+from pathlib import Path
 
-from conftest import compose
 from lightning.pytorch.callbacks import Callback
 
+from conftest import compose
 from facelm import train as training
 from facelm.launch import build_data
+from facelm.tracking import RunPlan, Tracker
 
 
 class Hit(Callback):
-    def __init__(self, number: int, step: int) -> None:
-        self.number, self.step = number, step
+    def __init__(self, name, step):
+        self.number, self.step = getattr(signal, name), int(step)
 
     def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == self.step:
             os.kill(os.getpid(), self.number)
 
 
-def fit(overrides, *callbacks):
-    """Trains as facelm.train does, without the report."""
+def fit(overrides):
+    """Trains as facelm.train does, without Hydra's job and without the report."""
     cfg = compose("train", *overrides)
+    tracker = Tracker()
+    Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
+    tracker.start(RunPlan(folder=Path(cfg.run_dir), experiment=cfg.name))
     data = build_data(cfg)
     data.setup()
-    built = training.build_callbacks
-    training.build_callbacks = lambda *args: [*built(*args), *callbacks]
-    try:
-        return training.fit(cfg, data)
-    finally:
-        training.build_callbacks = built
+    return training.fit(cfg, data, tracker)
 
 
 if __name__ == "__main__":
-    fit(sys.argv[3:], Hit(getattr(signal, sys.argv[1]), int(sys.argv[2])))
+    built, hits = training.build_callbacks, [Hit(*os.environ["HIT"].split())] if os.environ.get("HIT") else []
+    training.build_callbacks = lambda *args: [*built(*args), *hits]
+    training.evaluate = lambda *_: None
+    training.main()

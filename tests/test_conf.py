@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import compose
 
+from conftest import compose
 from facelm.launch import build, model_spec
 from facelm.paths import CONF_DIR
 
@@ -33,8 +33,9 @@ class TestExperiments:
     def test_one_step_through_the_command_line(self, experiment, drawn_root, tmp_path):
         """The tiny network on few faces; everything else as the experiment says."""
         command = [
-            sys.executable, "-m", "facelm.train", f"experiment={experiment}", "model=hrnetv2_tiny", "model.weights=null",
-            "crop.size=64", "trainer=cpu", "trainer.max_epochs=1", "+trainer.limit_train_batches=1", "data=w300",
+            sys.executable, "-m", "facelm.train", f"experiment={experiment}", "model=hrnetv2_tiny",
+            "model.weights=null", "crop.size=64", "trainer=cpu", "trainer.max_epochs=1",
+            "+trainer.limit_train_batches=1", "data=w300",
             f"data.root={drawn_root}", "data.num_workers=0", "data.batch_size=4", "data.cache=none",
             f"hydra.run.dir={tmp_path}",
         ]  # fmt: skip

@@ -64,7 +64,8 @@ class TestTransforms:
         worker = copy.deepcopy(augmentation)
         augmentation.paint(self.crop(), np.random.default_rng(0))
         np.testing.assert_array_equal(
-            augmentation.paint(self.crop(), np.random.default_rng(5)), worker.paint(self.crop(), np.random.default_rng(5))
+            augmentation.paint(self.crop(), np.random.default_rng(5)),
+            worker.paint(self.crop(), np.random.default_rng(5)),
         )
 
     @pytest.mark.parametrize("transform", [A.HorizontalFlip(), A.Affine(), A.Resize(16, 16)])
@@ -73,4 +74,6 @@ class TestTransforms:
             Augmentation(geometry=GeometricRanges(), transforms=[A.OneOf([transform], p=0.5)])
 
     def test_occluders_and_colour_are_allowed(self):
-        Augmentation(geometry=GeometricRanges(), transforms=[A.CoarseDropout(), A.ToGray(), A.OneOf([A.GaussianBlur()])])
+        Augmentation(
+            geometry=GeometricRanges(), transforms=[A.CoarseDropout(), A.ToGray(), A.OneOf([A.GaussianBlur()])]
+        )

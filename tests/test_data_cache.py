@@ -209,7 +209,9 @@ class TestFailures:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(os, call, full)
-        with pytest.raises(OSError, match=r"no room for the crop cache in .*: it takes 0.00 GB.*data.cache_dir"):
+        with pytest.raises(
+            OSError, match=r"no room for the crop cache in .*: it takes 1 MB, .* MB are free.*data.cache_dir"
+        ):
             open_cache(faces, TRAINING, folder)
         assert written(folder) == []
         monkeypatch.undo()

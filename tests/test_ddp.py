@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
 
+from conftest import TINY
 from facelm import ddp
 
 TESTS = Path(__file__).resolve().parent
@@ -72,7 +72,8 @@ class TestRunRanks:
     def test_ranks_end_when_nobody_waits_for_them(self, tmp_path):
         orphan = "from facelm import ddp; ddp.end_with_parent(); import pathlib\n"
         orphan += f"pathlib.Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid())); time.sleep(60)"
-        code = f"from facelm import ddp; ddp.run_ranks({[python(orphan)]!r}, __import__('pathlib').Path({str(tmp_path)!r}))"
+        code = f"import pathlib; from facelm import ddp; ddp.run_ranks({[python(orphan)]!r}, "
+        code += f"pathlib.Path({str(tmp_path)!r}))"
         waiting = subprocess.Popen([sys.executable, "-c", code])
         pid_file = tmp_path / "pid"
         while not (pid_file.exists() and pid_file.read_text()):
@@ -126,7 +127,9 @@ def few_faces(root, folder, train=8, val=7):
 
 def frozen_job(*arguments, program=(str(TESTS / "frozen_job.py"),)):
     command = [sys.executable, *program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
 
 
 class TestTwoRanksAreOneProcess:

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import torch
-from conftest import compose
 
+from conftest import compose
 from facelm.checkpoint import read_facelm_checkpoint
 from facelm.evaluate import evaluate, evaluation_data, pick_device
 from facelm.loading import load_model

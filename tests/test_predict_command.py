@@ -33,7 +33,7 @@ class FixedDetector:
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     """A folder of photographs of one face; the model that `facelm predict` loads finds it exactly."""
-    load = lambda source, device, **options: Predictor(PerfectNetwork(FACE), SPEC, device="cpu", **options)  # noqa: E731
+    load = lambda source, device, **options: Predictor(PerfectNetwork(FACE), SPEC, device="cpu", **options)
     monkeypatch.setattr(Predictor, "load", load)
     monkeypatch.setattr(detect, "DlibDetector", FixedDetector)
     monkeypatch.chdir(tmp_path)
@@ -201,7 +201,7 @@ class TestVideos:
             def __init__(self, index):
                 self.index, self.count = index, 0
 
-            def isOpened(self):  # noqa: N802
+            def isOpened(self):
                 return True
 
             def read(self):

@@ -103,7 +103,7 @@ class TestDlib:
 class FakeYuNet:
     """Gives two faces on any image."""
 
-    def setInputSize(self, size):  # noqa: N802
+    def setInputSize(self, size):
         self.size = size
 
     def detect(self, image):

@@ -140,7 +140,7 @@ class TestVideos:
             def __init__(self, *arguments):
                 pass
 
-            def isOpened(self):  # noqa: N802
+            def isOpened(self):
                 return False
 
             def release(self):

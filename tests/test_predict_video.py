@@ -101,7 +101,7 @@ class TestReader:
             def __init__(self, index):
                 self.left = 4
 
-            def isOpened(self):  # noqa: N802
+            def isOpened(self):
                 return True
 
             def read(self):

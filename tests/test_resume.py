@@ -1,27 +1,39 @@
 """Killed in the middle of an epoch and resumed: the same weights, bit for bit, as one that was never interrupted."""
 
-import signal
+import csv
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
 from conftest import TINY
+from facelm.checkpoint import write_whole
+from facelm.data.datamodule import FaceDataModule
+from facelm.train import resume_path, run_dir_for
 from killed_run import fit
 
 TESTS = Path(__file__).resolve().parent
 EPOCHS, STEPS = 3, 4  # 24 faces in batches of 6
+STATE = (
+    "state_dict",
+    "current_model_state",
+    "averaging_state",
+    "optimizer_states",
+    "lr_schedulers",
+    "global_step",
+    "loops",
+)
 
 
-def overrides(root, run_dir, *more):
-    tiny = ["data=w300", f"data.root={root}", "data.batch_size=6", "optim=adamw_cosine", "codec=subpixel"]
-    return [*TINY, *tiny, f"run_dir={run_dir}", f"trainer.max_epochs={EPOCHS}", "checkpoint.every_n_steps=1", *more]
-
-
-def killed(number, step, arguments):
-    command = [sys.executable, str(TESTS / "killed_run.py"), number.name, str(step), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS)
+def job(hit, *arguments):
+    command = [sys.executable, str(TESTS / "killed_run.py"), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=TESTS, env={**os.environ, "HIT": hit}
+    )  # fmt: skip
 
 
 def last(run_dir):
@@ -43,30 +55,109 @@ def assert_same(one, other, path=""):
         assert one == other, path
 
 
-STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "global_step", "loops")
+def assert_same_training(one, other):
+    assert one["global_step"] == EPOCHS * STEPS
+    for key in STATE:
+        assert (key in one) == (key in other)
+        if key in one:
+            assert_same(one[key], other[key], key)
+
+
+@pytest.fixture(scope="module")
+def common(drawn_root):
+    tiny = ["data=w300", f"data.root={drawn_root}", "data.batch_size=6", "optim=adamw_cosine", "codec=subpixel"]
+    return [*TINY, *tiny, f"trainer.max_epochs={EPOCHS}", "trainer.log_every_n_steps=1"]
+
+
+@pytest.fixture(scope="module")
+def whole(common, tmp_path_factory):
+    """Run folders of trainings that nothing interrupts, by `ema.decay`."""
+    folders = {decay: tmp_path_factory.mktemp("whole") for decay in ("null", "0.9")}
+    for decay, folder in folders.items():
+        fit([*common, f"ema.decay={decay}", f"run_dir={folder}"])
+    return folders
 
 
 class TestSameWeights:
     @pytest.mark.parametrize(
-        ("number", "step", "workers", "decay"),
-        [(signal.SIGKILL, 6, 0, "null"), (signal.SIGKILL, 5, 2, 0.9), (signal.SIGTERM, 6, 1, 0.9)],
+        ("step", "every", "workers", "decay"),
+        [(6, 1, 0, "null"), (7, 3, 2, "0.9"), (2, 1, 1, "0.9")],
+        ids=["second-epoch", "two-workers-ema", "first-epoch-ema"],
     )
-    def test_as_never_interrupted(self, drawn_root, tmp_path, number, step, workers, decay):
-        ema = f"ema.decay={decay}"
-        fit(overrides(drawn_root, tmp_path / "whole", ema))
-        broken = tmp_path / "broken"
-        arguments = overrides(drawn_root, broken, ema, f"data.num_workers={workers}")
-        if number == signal.SIGTERM:  # nothing but the signal writes a checkpoint
-            arguments.append("checkpoint.every_n_steps=null")
-        done = killed(number, step, arguments)
-        assert done.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 143), done.stderr[-3000:]
-        stopped = last(broken)
-        assert stopped["global_step"] == (step if number == signal.SIGKILL else step + 1)
-        assert stopped["facelm"]["position"]["batches"] == stopped["global_step"] % STEPS
-        fit([*arguments, f"resume={broken}"])
-        one, other = last(tmp_path / "whole"), last(broken)
-        assert one["global_step"] == EPOCHS * STEPS
-        for key in STATE:
-            assert (key in one) == (key in other)
-            if key in one:
-                assert_same(one[key], other[key], key)
+    def test_after_sigkill(self, common, whole, tmp_path, step, every, workers, decay):
+        how = [*common, f"ema.decay={decay}", f"data.num_workers={workers}", f"checkpoint.every_n_steps={every}"]
+        assert job(f"SIGKILL {step}", *how, f"hydra.run.dir={tmp_path}").returncode == -9
+        stopped = last(tmp_path)
+        assert stopped["global_step"] == step - step % every
+        assert stopped["facelm"]["position"]["batches"] == stopped["global_step"] % STEPS > 0
+        fit([*how, f"run_dir={tmp_path}", f"resume={tmp_path}"])
+        assert_same_training(last(whole[decay]), last(tmp_path))
+
+    def test_sigterm_saves_first_and_resume_alone_goes_on(self, common, whole, tmp_path):
+        """Nothing but the signal writes a checkpoint; the second command names the run folder and nothing else."""
+        done = job("SIGTERM 5", *common, "ema.decay=0.9", "data.num_workers=1", f"hydra.run.dir={tmp_path}")
+        assert done.returncode == 143, done.stderr[-3000:]
+        assert f"go on with resume={tmp_path}/checkpoints/last.ckpt" in done.stdout
+        assert last(tmp_path)["global_step"] == 6
+        assert json.loads((tmp_path / "result.json").read_text())["status"] == "stopped"
+        done = job("", f"resume={tmp_path}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "Warning" not in done.stderr.replace("300W is incomplete", "")
+        assert_same_training(last(whole["0.9"]), last(tmp_path))
+        record = json.loads((tmp_path / "result.json").read_text())
+        assert record["status"] == "finished"
+        assert "ema.decay=0.9" in record["overrides"]
+        rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+        assert [int(row["step"]) for row in rows if row["train/loss"]] == list(range(EPOCHS * STEPS))
+
+    def test_from_best_and_nothing_of_the_stored_config_runs(self, common, whole, tmp_path):
+        """best.ckpt is written between an epoch's last batch and its end."""
+        marker = tmp_path / "ran"
+        best = torch.load(whole["null"] / "checkpoints" / "best.ckpt", weights_only=True)
+        best["facelm"]["config"]["model"] = {"_target_": "os.system", "command": f"touch {marker}"}
+        write_whole(best, tmp_path / "edited.ckpt")
+        fit([*common, f"run_dir={tmp_path / 'run'}", f"resume={tmp_path / 'edited.ckpt'}"])
+        one, other = last(whole["null"]), last(tmp_path / "run")
+        for key in ("state_dict", "optimizer_states", "global_step"):
+            assert_same(one[key], other[key], key)
+        assert not marker.exists()
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("seed=5", "cannot go on with other batches .seed 0, now 5"),
+            ("data.batch_size=4", "global batch 6, now 4"),
+            ("codec=dark", "belongs to another codec"),
+            ("model.name=hrnetv2_w18", "belongs to another architecture: 'hrnetv2_tiny', this run has 'hrnetv2_w18'"),
+        ],
+    )
+    def test_another_run(self, common, whole, tmp_path, override, message):
+        with pytest.raises(ValueError, match=message):
+            fit([*common, override, f"run_dir={tmp_path}", f"resume={whole['null']}"])
+
+    def test_every_n_steps(self, common, tmp_path):
+        with pytest.raises(ValueError, match="every_n_steps is at least 1"):
+            fit([*common, "checkpoint.every_n_steps=0", f"run_dir={tmp_path}"])
+
+
+class TestFolders:
+    def test_a_resumed_run_stays_in_its_folder(self, tmp_path):
+        run = tmp_path / "run"
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "checkpoints" / "last.ckpt").touch()
+        (run / "result.json").write_text("{}")
+        for resume in (run, run / "checkpoints" / "last.ckpt"):
+            assert run_dir_for(str(resume), "new") == str(run)
+        assert run_dir_for(None, "new") == "new"
+        assert run_dir_for(str(tmp_path / "nowhere"), "new") == "new"
+        (tmp_path / "loose.ckpt").touch()
+        assert run_dir_for(str(tmp_path / "loose.ckpt"), "new") == "new"
+        assert resume_path(str(run)) == str(run / "checkpoints" / "last.ckpt")
+
+    def test_the_position_survives_a_run_that_stops_before_its_first_batch(self, drawn_root):
+        data = FaceDataModule(root=str(drawn_root), crop_size=64)
+        data.setup()
+        data.go_on_from({**data.position(), "epoch": 3, "batches": 2})
+        assert (data.position()["epoch"], data.position()["batches"]) == (3, 2)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY, compose
 
+from conftest import TINY, compose
 from facelm.train import train
 
 

@@ -16,6 +16,12 @@ from facelm import __version__
 COMMANDS = {
     "predict": "landmarks of photographs, folders, videos or a camera",
     "calibrate": "the box convention of a face detector, measured on annotated faces",
+    "export": "a model as one ONNX file that takes crops and gives landmarks, checked",
+    "convert": "weights of mmpose, the HRNet authors or timm in and out, and what they were trained for",
+    "info": "size, speed and meaning of a model, a checkpoint, a run or an ONNX file",
+    "browse": "a sheet of training faces as the network sees them, for any experiment",
+    "compare": "what runs came to, in one table: the jobs of a sweep, or any runs",
+    "prepare": "300W from iBUG's archives, or drawn faces in its place",
 }
 """Name and help line of every command, in the order of `facelm --help`."""
 
@@ -41,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[:1] == [name]:
             module = import_module(f"facelm.commands.{name}")
             module.add_arguments(command)
-    args = parser.parse_args(arguments)
+    args, further = parser.parse_known_args(arguments)
+    if further and hasattr(args, "overrides") and not any(text.startswith("-") for text in further):
+        args.overrides += further  # argparse gathers these up to the first option only
+    elif further:
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
     if module is None:  # options before the command: argparse has refused or answered all there are
         parser.error("give the command first")
     try:

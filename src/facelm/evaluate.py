@@ -119,8 +119,11 @@ def report_folder(cfg: DictConfig, model: LoadedModel) -> Path:
 def main(cfg: DictConfig) -> None:
     """The Hydra entry."""
     device = pick_device(cfg.device)
-    changes = {key: plain(cfg.codec) if key == "codec" else cfg[key] for key in ("flip", "codec", "pixel_origin")
-               if cfg[key] is not None}
+    changes = {
+        key: plain(cfg.codec) if key == "codec" else cfg[key]
+        for key in ("flip", "codec", "pixel_origin")
+        if cfg[key] is not None
+    }
     model = load_model(cfg.checkpoint, **changes)
     data_keys = [key for key in HydraConfig.get().overrides.task if key.lstrip("+~").startswith("data")]
     report_dir = report_folder(cfg, model)

@@ -13,8 +13,7 @@ from facelm.cards import read_card, resolve_name
 from facelm.checkpoint import ModelSpec
 from facelm.geometry import FloatArray
 from facelm.models import HRNetV2
-from facelm.models.published import Published
-from facelm.models.weights import load_weights, open_weights
+from facelm.models.weights import WeightsFile, load_weights, open_weights
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,9 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         ValueError: damaged, code inside, another model, or weights whose codec cannot be told.
     """
     file = open_weights(resolve_name(source))
-    facts = file.checkpoint.get("facelm")
-    card = read_card(file.path)
-    known = file.published
-    if card is not None:
-        spec = card.spec
-    elif facts is not None:
-        spec = ModelSpec.from_checkpoint(file.checkpoint, file.path)
-    elif known is not None:
-        spec = _published_spec(known)
-    else:
+    card, known = read_card(file.path), file.published
+    spec = known_spec(file)
+    if spec is None:
         raise ValueError(
             f"'{source}' holds weights, but not what they mean (codec, crop, pixel origin): it was not written by "
             "facelm, and neither its name nor its keys are those of a published checkpoint. `facelm convert` writes a "
@@ -68,7 +60,7 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         )
     net = spec.build_network()
     load_weights(net, file)
-    record = facts or {}
+    record = file.checkpoint.get("facelm") or {}
     shape = record.get("mean_shape")
     return LoadedModel(
         net=net.eval(),
@@ -84,12 +76,23 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
     )
 
 
-def _published_spec(known: Published) -> ModelSpec:
-    return ModelSpec(
-        architecture=known.architecture,
-        crop_size=known.crop_size,
-        crop_scale=known.crop_scale,
-        codec=known.codec,
-        flip=known.flip,
-        pixel_origin=known.pixel_origin,
-    )
+def known_spec(file: WeightsFile) -> ModelSpec | None:
+    """What a file's weights mean: by its card, by what facelm's training put into it, or as published; else None.
+
+    Raises:
+        ValueError: a card or a spec that is damaged, or of a later facelm.
+    """
+    if card := read_card(file.path):
+        return card.spec
+    if file.checkpoint.get("facelm") is not None:
+        return ModelSpec.from_checkpoint(file.checkpoint, file.path)
+    if known := file.published:
+        return ModelSpec(
+            architecture=known.architecture,
+            crop_size=known.crop_size,
+            crop_scale=known.crop_scale,
+            codec=known.codec,
+            flip=known.flip,
+            pixel_origin=known.pixel_origin,
+        )
+    return None

@@ -223,8 +223,8 @@ def _build(path: Path, faces: Sequence[Face], framing: Framing) -> None:
             raise
         free = shutil.disk_usage(path.parent).free
         raise OSError(
-            f"no room for the crop cache in {path.parent}: it takes {_end(rows) / 1e9:.2f} GB, {free / 1e9:.2f} GB are "
-            "free. Make room, set data.cache_dir to a folder on another disk, store smaller pictures with "
+            f"no room for the crop cache in {path.parent}: it takes {_end(rows) / 1e6:,.0f} MB, {free / 1e6:,.0f} MB "
+            "are free. Make room, set data.cache_dir to a folder on another disk, store smaller pictures with "
             "data.cache_size, or go without: data.cache=none"
         ) from error
     finally:

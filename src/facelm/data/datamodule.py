@@ -217,10 +217,10 @@ class FaceDataModule(L.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
     def position(self) -> dict[str, int]:
-        """Where training stands, for the checkpoint: epoch, batches of it that are done, and what the order rests on."""
+        """Where training stands, for the checkpoint: epoch, batches of it done, and what their order rests on."""
         epoch, batches = self._resumed["epoch"], self._resumed["batches"]
         if self.trainer:
-            loop = self.trainer.fit_loop
+            loop: Any = self.trainer.fit_loop
             epoch = loop.epoch_progress.current.processed
             between_epochs = epoch == loop.epoch_progress.current.started
             batches = 0 if between_epochs else loop.epoch_loop.batch_progress.current.ready

@@ -1,0 +1,420 @@
+"""What W&B is told about runs, read back from the files that offline runs leave, and that it never gets in the way."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import wandb
+import yaml
+
+from conftest import TINY, compose
+from facelm.data.w300 import data_fingerprint, index_faces
+from facelm.models import build_model, count_macs
+from facelm.tracking import RunPlan, WandbTracker
+from facelm.tracking.offline import OfflineRun, offline_runs, read_offline_run
+from wandb_server import WandbServer
+
+OWN_SCORES = ["train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/nme"]
+
+
+def in_a_terminal(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Exit code and output of a command that believes a person sits before it."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, env=environment, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    output = b""
+    while True:
+        try:
+            output += os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+    os.close(master)
+    return process.wait(), output.decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory, drawn_root: Path) -> SimpleNamespace:
+    """A sweep of two jobs without a key, in a terminal; the first job fails."""
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("sweep") / "lr"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    environment |= {"HOME": str(home), "COLUMNS": "1000"}
+    overrides = [
+        "experiment=demo",
+        *TINY,
+        "data=w300",
+        f"data.root={drawn_root}",
+        "trainer.max_epochs=2",
+        "logger=wandb",
+    ]
+    overrides += ["logger.notes=two jobs", "logger.tags=[drawn]", "optim.optimizer.lr=-1,0.002"]
+    command = [sys.executable, "-m", "facelm.train", "-m", *overrides, f"hydra.sweep.dir={folder}"]
+    exit_code, output = in_a_terminal(command, environment)
+    runs = {run.path.relative_to(folder).parts[0]: run for run in map(read_offline_run, offline_runs(folder))}
+    assert list(runs) == ["0", "1"], output[-3000:]
+    return SimpleNamespace(
+        exit_code=exit_code, output=output, home=home, folder=folder, failed=runs["0"], good=runs["1"]
+    )
+
+
+@pytest.fixture(scope="module")
+def good(sweep: SimpleNamespace) -> OfflineRun:
+    return sweep.good
+
+
+@pytest.fixture(scope="module")
+def run_dir(sweep: SimpleNamespace) -> Path:
+    """The run folder of the job that did not fail."""
+    return sweep.folder / "1"
+
+
+def plan(folder: Path, **facts) -> RunPlan:
+    return RunPlan(folder=folder, **{"experiment": "demo", "overrides": ("seed=1",)} | facts)
+
+
+def tracker(**options) -> WandbTracker:
+    return WandbTracker(**{"project": "facelm"} | options)
+
+
+@pytest.fixture
+def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """As on a machine where nobody ever used W&B."""
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    return monkeypatch
+
+
+class TestSweep:
+    def test_each_job_is_a_run_of_its_own(self, sweep):
+        assert sweep.failed.id != sweep.good.id
+        assert sweep.failed.config["optim"]["optimizer"]["lr"] == -1
+        assert sweep.good.config["optim"]["optimizer"]["lr"] == 0.002
+
+    def test_exit_codes(self, sweep):
+        assert (sweep.failed.exit_code, sweep.good.exit_code) == (1, 0)
+        assert sweep.exit_code != 0
+
+    def test_names(self, sweep):
+        for run, lr in ((sweep.failed, "lr=-1"), (sweep.good, "lr=0.002")):
+            assert (run.project, run.job_type, run.notes, run.group) == ("facelm", "train", "two jobs", "demo lr")
+            assert run.name.startswith("demo model=hrnetv2_tiny")
+            assert {"demo", "drawn", "size=64", lr} <= set(run.tags)
+            assert not any("logger" in tag or "experiment" in tag for tag in run.tags)
+
+    def test_asks_nothing_and_says_once_a_run_that_it_is_offline(self, sweep):
+        assert sweep.output.count("W&B is offline (no key; WANDB_API_KEY or `wandb login` gives one)") == 2
+        assert "wandb:" not in sweep.output  # its own banner and its questions
+        assert str(sweep.good.path.parent) in sweep.output
+
+    def test_everything_of_wandb_is_inside_the_run_folder(self, sweep):
+        assert not [path for path in sweep.home.rglob("*") if "wandb" in str(path)]
+        for run, folder in ((sweep.failed, "0"), (sweep.good, "1")):
+            assert run.path.is_relative_to(sweep.folder / folder / "wandb")
+        local = [file for artifact in sweep.good.artifacts for file in artifact["files"].values()]
+        assert all(file.is_file() and file.is_relative_to(sweep.folder / "1") for file in local)
+
+
+class TestConfig:
+    def test_the_resolved_config_as_plain_values(self, good, run_dir):
+        for key, value in yaml.safe_load((run_dir / "config.yaml").read_text()).items():
+            assert good.config[key] == value, key
+
+    def test_facts(self, good, run_dir, drawn_root):
+        facts = good.config["facts"]
+        assert facts == json.loads((run_dir / "facts.json").read_text())
+        assert "optim.optimizer.lr=0.002" in facts["overrides"]
+        fingerprint = data_fingerprint(index_faces(drawn_root, "train"))
+        assert facts["data"]["train"] == {"faces": 24, "fingerprint": fingerprint}
+        net = build_model("hrnetv2_tiny")
+        assert facts["parameters"] == sum(parameter.numel() for parameter in net.parameters())
+        assert facts["gflops"] == 2 * facts["gmacs"] == pytest.approx(2e-9 * count_macs(net, 64))
+
+    def test_the_commit_is_that_of_facelm(self, good):
+        root = Path(__file__).resolve().parents[1]
+        command = ["git", "-C", str(root), "rev-parse", "HEAD~20..HEAD"]
+        commits = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        if not commits:
+            pytest.skip("not in a checkout with a history")
+        assert good.config["facts"]["commit"].rstrip("+") in commits
+
+
+class TestCurves:
+    def test_all_numbers_are_there_for_a_run_shorter_than_the_logging_interval(self, good, run_dir):
+        with (run_dir / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert yaml.safe_load((run_dir / "config.yaml").read_text())["trainer"]["log_every_n_steps"] > 6
+        for name in OWN_SCORES:
+            steps, values = good.curve(name)
+            assert steps == [3, 6], name  # 24 faces in batches of 8, two epochs
+            written = [(int(row["step"]) + 1, float(row[name])) for row in rows if row[name]]
+            assert written == pytest.approx(list(zip(steps, values, strict=True)))
+        assert all(0 < share < 100 for share in good.curve("train/data_wait")[1])
+
+    def test_val_nme_is_summarised_by_its_minimum(self, good):
+        assert good.metrics["val/nme"] == {"step": "trainer/global_step", "summary": ["min"]}
+        assert good.summary["val/nme"] == {"min": min(good.curve("val/nme")[1])}
+        assert good.metrics["*"]["step"] == "trainer/global_step"
+
+
+class TestReport:
+    def test_the_table(self, good, run_dir):
+        columns, rows = good.table("report/table")
+        subsets = json.loads((run_dir / "report" / "summary.json").read_text())["subsets"]
+        assert [row[0] for row in rows[: len(subsets)]] == list(subsets)
+        assert rows[len(subsets)][0] == "mean shape, common"
+        for name, row in zip(subsets, rows, strict=False):
+            assert dict(zip(columns, row, strict=True)).items() >= {"subset": name, "n": subsets[name]["n"]}.items()
+            assert row[columns.index("fr@8")] == pytest.approx(subsets[name]["fr@8"])
+            assert good.summary[f"test/{name}/nme"] == pytest.approx(subsets[name]["nme"])
+        assert good.summary["test/full/fr@8"] == pytest.approx(subsets["full"]["fr@8"])
+
+    @pytest.mark.parametrize("name", ["ced", "regions"])
+    def test_pictures_are_those_in_the_run_folder(self, good, run_dir, name):
+        assert good.file(f"report/{name}").read_bytes() == (run_dir / "report" / f"{name}.png").read_bytes()
+
+    def test_worst_faces_with_overlays(self, good, run_dir):
+        columns, rows = good.table("report/worst")
+        with (run_dir / "report" / "worst.csv").open() as file:
+            written = list(csv.DictReader(file))
+        assert columns == ["rank", "face", "subset", "nme", "overlay"]
+        assert [row[1] for row in rows] == [row["name"] for row in written]
+        assert [row[3] for row in rows] == sorted((row[3] for row in rows), reverse=True)
+        files = next(artifact["files"] for artifact in good.artifacts if "worst" in artifact["name"])
+        for row, ours in zip(rows, written, strict=True):
+            assert files[row[4]["path"]].read_bytes() == (run_dir / "report" / ours["file"]).read_bytes()
+
+
+class TestCheckpoints:
+    def test_artifact_with_aliases_and_nme(self, good, run_dir):
+        versions = [artifact for artifact in good.artifacts if artifact["type"] == "model"]
+        assert {artifact["name"] for artifact in versions} == {f"model-{good.id}"}
+        by_alias = {alias: artifact for artifact in versions for alias in artifact["aliases"]}
+        _, nme = good.curve("val/nme")
+        for alias, expected in (("best", min(nme)), ("last", nme[-1])):
+            path = run_dir / "checkpoints" / f"{alias}.ckpt"
+            metadata = by_alias[alias]["metadata"]
+            assert metadata["val/nme"] == pytest.approx(expected)
+            content = torch.load(by_alias[alias]["files"]["model.ckpt"], weights_only=True)
+            assert content["global_step"] == metadata["global_step"]
+            assert by_alias[alias]["files"]["model.ckpt"].parent == path.parent
+        best = by_alias["best"]["metadata"]
+        assert best["sha256"] == hashlib.sha256((run_dir / "checkpoints" / "best.ckpt").read_bytes()).hexdigest()
+        assert best["test/full/nme"] == pytest.approx(good.summary["test/full/nme"])
+
+    def test_two_versions_where_best_and_last_differ(self, no_key, run_dir, tmp_path):
+        folder = tmp_path / "checkpoints"
+        folder.mkdir()
+        for alias, step in (("best", 3), ("last", 6)):
+            content = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+            torch.save(content | {"global_step": step}, folder / f"{alias}.ckpt")
+        logged = []
+        ours = tracker()
+        ours._run = SimpleNamespace(
+            id="abc", project="facelm", entity="", log_artifact=lambda a, aliases: logged.append((a, aliases))
+        )
+        ours.log_checkpoints(folder, {"best": 3.5, "last": 4.0})
+        assert [(aliases, artifact.metadata["val/nme"]) for artifact, aliases in logged] == [
+            (["last"], 4.0),
+            (["best"], 3.5),
+        ]
+
+    def test_the_run_is_named_in_them(self, good, run_dir):
+        content = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+        expected = {"tracker": "wandb", "id": good.id, "project": "facelm", "artifact": f"model-{good.id}"}
+        assert content["facelm"]["run"] == expected
+
+
+class TestResuming:
+    def test_goes_on_in_the_same_run(self, good, run_dir, drawn_root, tmp_path):
+        from facelm.train import train
+
+        resume = f"resume={run_dir / 'checkpoints' / 'last.ckpt'}"
+        overrides = ["experiment=demo", *TINY, "data=w300", f"data.root={drawn_root}", "trainer.max_epochs=3", resume]
+        train(compose("train", *overrides, "optim.optimizer.lr=0.002", "logger=wandb", f"run_dir={tmp_path}"))
+        (path,) = offline_runs(tmp_path)
+        run = read_offline_run(path)
+        assert (run.id, run.exit_code) == (good.id, 0)
+        assert run.curve("val/nme")[0] == [9]
+
+
+class TestNames:
+    def test_what_the_config_gives_wins(self, no_key, tmp_path):
+        given = {"group": "g", "job_type": "j", "name": "n", "notes": "why", "id": "myid", "entity": "team"}
+        ours = tracker(**given, tags=["t"])
+        ours.start(
+            plan(tmp_path, sweep="a sweep", resumed={"id": "old"}, overrides=("x=" + "y" * 100, "x=" + "y" * 99))
+        )
+        identity = ours.identity()
+        ours.log_source({"path": Path("weights/hr18.pth"), "sha256": "0f3a", "run": {}})
+        ours.finish(143)
+        run = read_offline_run(offline_runs(tmp_path)[0])
+        assert (run.group, run.job_type, run.name, run.notes, run.id) == ("g", "j", "n", "why", "myid")
+        assert run.tags == ("demo", ("x=" + "y" * 100)[:64], "t")  # two overrides that are one after 64 letters
+        assert identity["entity"] == "team"
+        assert run.exit_code == 143
+        # Offline, an evaluation says which checkpoint it used, in its config.
+        assert run.config["source"] == {"name": "hr18.pth", "path": "weights/hr18.pth", "sha256": "0f3a"}
+        assert "WANDB_DATA_DIR" not in os.environ
+
+    def test_short_overrides(self):
+        overrides = ("experiment=demo", "optim.optimizer.lr=0.1", "+trainer.profiler=simple", "logger.project=x",
+                     "data.root='/a/b/300w/'", "hydra.sweep.dir=/x", "codec=dark", "~ema", "resume=a.ckpt")  # fmt: skip
+        short = plan(Path(), overrides=overrides).short_overrides()
+        assert short == ["lr=0.1", "profiler=simple", "root=300w", "codec=dark", "~ema"]
+
+    def test_an_unknown_mode_is_an_error(self):
+        with pytest.raises(ValueError, match=r"logger\.mode is one of online, offline, disabled or null, got 'of'"):
+            tracker(mode="of")
+
+    def test_disabled_records_nothing(self, tmp_path):
+        ours = tracker(mode="disabled")
+        ours.start(plan(tmp_path))
+        assert len(ours.loggers()) == 1
+        assert ours.identity() == {}
+        ours.finish(0)
+        assert not (tmp_path / "wandb").exists()
+
+
+class TestOnline:
+    def test_a_server_that_refuses(self, no_key, tmp_path, caplog):
+        no_key.setenv("WANDB_API_KEY", "k" * 40)
+        no_key.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+        caplog.set_level("INFO")
+        ours = tracker()
+        ours.start(plan(tmp_path))
+        ours.finish(0)
+        assert caplog.text.count("W&B is offline (http://127.0.0.1:9 does not answer)") == 1
+        assert read_offline_run(offline_runs(tmp_path)[0]).exit_code == 0
+
+    def test_a_server_that_does_not_take_the_key(self, no_key, tmp_path, caplog):
+        server = WandbServer(status=401)
+        no_key.setenv("WANDB_API_KEY", "k" * 40)
+        no_key.setenv("WANDB_BASE_URL", server.url)
+        caplog.set_level("INFO")
+        ours = tracker(init_timeout=20)
+        ours.start(plan(tmp_path))
+        ours.finish(0)
+        server.go_away()
+        assert caplog.text.count("W&B is offline (") == 1
+        assert len(offline_runs(tmp_path)) == 1
+
+    def test_a_key_that_cannot_be_one(self, no_key, tmp_path, caplog):
+        server = WandbServer()
+        no_key.setenv("WANDB_API_KEY", "short")
+        no_key.setenv("WANDB_BASE_URL", server.url)
+        caplog.set_level("INFO")
+        ours = tracker()
+        ours.start(plan(tmp_path))
+        ours.finish(0)
+        server.go_away()
+        assert "API key must have 40+ characters, has 5" in caplog.text
+
+    def test_a_server_that_goes_away_neither_stops_nor_slows(self, no_key, tmp_path, capsys):
+        server = WandbServer()
+        no_key.setenv("WANDB_API_KEY", "k" * 40)
+        no_key.setenv("WANDB_BASE_URL", server.url)
+        ours = tracker(finish_timeout=1)
+        ours.start(plan(tmp_path, config={"seed": 7}, sweep="demo lr"))
+        assert ours.identity()["entity"] == "team"
+        assert ours.identity()["project"] == "facelm"
+        sent = next(variables for operation, variables in server.requests if operation == "UpsertBucket")
+        assert (sent["displayName"], sent["groupName"], sent["tags"]) == ("demo seed=1", "demo lr", ["demo", "seed=1"])
+        server.go_away()
+        logger = ours.loggers()[-1]
+        begin = os.times().elapsed
+        for step in range(100):
+            logger.log_metrics({"train/loss": 1.0}, step=step)
+        assert os.times().elapsed - begin < 10
+        begin = os.times().elapsed
+        ours.finish(0)
+        assert os.times().elapsed - begin < 30
+
+
+class TestNothingStopsTraining:
+    def test_a_logger_that_breaks_warns_once(self, no_key, tmp_path, caplog):
+        ours = tracker()
+        ours.folder = tmp_path
+
+        def broken(*args, **kwargs):
+            raise ConnectionResetError("Connection lost")
+
+        ours._run = SimpleNamespace(id="x", project="p", entity="", offline=True, dir="d", log=broken, finish=broken)
+        logger = ours.loggers()[-1]
+        for step in range(3):
+            logger.log_metrics({"train/loss": 1.0}, step=step)
+        assert caplog.text.count("W&B: nothing more is logged (ConnectionResetError: Connection lost)") == 1
+        ours.log_report(tmp_path)
+        ours.log_checkpoints(tmp_path, {"best": 1.0})
+        ours.log_facts({"a": 1})
+        ours.finish(0)
+        assert caplog.text.count("W&B: ") == 5
+
+    def test_wandb_that_cannot_start(self, no_key, tmp_path, caplog):
+        no_key.setattr(wandb, "init", lambda **_: 1 / 0)
+        ours = tracker(mode="offline")
+        ours.start(plan(tmp_path))
+        assert len(ours.loggers()) == 1
+        assert "W&B: the run is not recorded (ZeroDivisionError" in caplog.text
+        ours.finish(0)
+        assert "WANDB_DATA_DIR" not in os.environ
+
+
+class TestSource:
+    """An evaluation that is online links to the artifact of its checkpoint, if that is the very file."""
+
+    ORIGIN = {"tracker": "wandb", "id": "abc", "project": "facelm", "entity": "team", "artifact": "model-abc"}
+
+    def link(self, monkeypatch, sha256):
+        asked, used = [], []
+        artifact = SimpleNamespace(name="model-abc:v1", metadata={"sha256": "0f3a"})
+        monkeypatch.setattr(
+            wandb, "Api", lambda **_: SimpleNamespace(artifact=lambda name: asked.append(name) or artifact)
+        )
+        ours = tracker()
+        ours._run = SimpleNamespace(
+            offline=False, use_artifact=used.append, config=SimpleNamespace(update=lambda *_, **__: 0)
+        )
+        ours.log_source({"path": Path("run/checkpoints/best.ckpt"), "sha256": sha256, "run": self.ORIGIN})
+        return asked, [one.name for one in used]
+
+    def test_links(self, monkeypatch):
+        assert self.link(monkeypatch, "0f3a") == (["team/facelm/model-abc:best"], ["model-abc:v1"])
+
+    def test_another_file_is_not_linked(self, monkeypatch, caplog):
+        assert self.link(monkeypatch, "beef") == (["team/facelm/model-abc:best"], [])
+        assert "not linked to the artifact model-abc (ValueError: it holds another file" in caplog.text
+
+
+class TestOfflineFile:
+    def test_a_file_cut_short_gives_what_was_written_whole(self, good, tmp_path):
+        whole = good.path.read_bytes()
+        (tmp_path / "run-x.wandb").write_bytes(whole[: len(whole) // 2])
+        run = read_offline_run(tmp_path / "run-x.wandb")
+        assert run.id == good.id
+        assert run.exit_code is None
+        assert len(run.history) < len(good.history)
+
+    def test_another_file_is_an_error(self, tmp_path):
+        (tmp_path / "x.wandb").write_text("step,loss\n")
+        with pytest.raises(ValueError, match="x.wandb is no file of an offline W&B run"):
+            read_offline_run(tmp_path / "x.wandb")
+
+    def test_records_longer_than_a_block(self, no_key, tmp_path):
+        ours = tracker(mode="offline")
+        ours.start(plan(tmp_path, config={"long": "x" * 100_000}))
+        ours.finish(0)
+        run = read_offline_run(offline_runs(tmp_path)[0])
+        assert run.config["long"] == "x" * 100_000
+        assert run.exit_code == 0
