@@ -1,0 +1,35 @@
+"""`facelm compare RUN...`: what runs came to, in one table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from facelm.sweeps import in_order, read_run, run_folders, table, write_table
+
+EXAMPLES = """
+examples:
+  facelm compare outputs/demo/*
+  facelm compare outputs/demo/sweep_2025-01-31_12-00-00 outputs/other/2025-02-01_09-30-00 --out comparison
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or a sweep's: all its jobs")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="writes sweep.md and sweep.csv there too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table as Markdown: best validation first, mean and standard deviation where only the seed differs."""
+    rows = {}
+    for path in args.runs:
+        folders = run_folders(path) or [path]
+        for folder in folders:
+            name = folder.name if len(args.runs) == 1 else str(folder)
+            rows[folder.resolve()] = read_run(folder, name)
+    print(table(in_order(list(rows.values()))), end="")
+    if args.out is not None:
+        write_table(args.out, list(rows.values()), "Comparison")
+    return 0
