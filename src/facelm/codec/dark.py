@@ -87,10 +87,11 @@ def _filter(maps: Tensor, weights: tuple[float, ...]) -> Tensor:
     A sum of shifted maps: a convolution is slow for single channels on a CPU, and keeps 8 or 10 bits under autocast
     or with TF32.
     """
+    width = maps.shape[-1]
     padded = functional.pad(maps, (len(weights) // 2, len(weights) // 2))
-    filtered = torch.zeros_like(maps)
-    for shift, weight in enumerate(weights):
-        filtered = torch.add(filtered, padded[..., shift : shift + maps.shape[-1]], alpha=weight)
+    filtered = weights[0] * padded[..., :width]
+    for shift, weight in enumerate(weights[1:], start=1):
+        filtered.add_(padded[..., shift : shift + width], alpha=weight)
     return filtered
 
 
