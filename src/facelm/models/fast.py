@@ -40,6 +40,15 @@ class Operations(Protocol[Map]):
         ...
 
 
+def check_size(images: Tensor) -> None:
+    """Raises ValueError for images whose height or width is not a multiple of 32."""
+    if images.ndim != 4 or images.shape[-2] % 32 or images.shape[-1] % 32:
+        raise ValueError(
+            f"HRNetV2 takes [B, 3, H, W] with H and W multiples of 32 (it halves them five times), got "
+            f"{list(images.shape)}. Set crop.size to a multiple of 32, such as 128 or 256."
+        )
+
+
 def heatmaps(net: HRNetV2, x: Map, ops: Operations[Map]) -> Map:
     """What `HRNetV2.forward` computes from normalised images `[B, 3, H, W]`, by way of `ops`."""
     x = ops.conv(net.conv1, net.bn1, x)
@@ -210,6 +219,7 @@ def for_inference(net: HRNetV2, *, crop_size: int, backend: str = "auto") -> Cal
     ops = FoldedOperations(net)
 
     def run(images: Tensor) -> Tensor:
+        check_size(images)
         with torch.no_grad():
             return heatmaps(net, images.contiguous(memory_format=torch.channels_last), ops)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from facelm.models import native
-from facelm.models.fast import fold_all, fold_head, heatmaps
+from facelm.models.fast import check_size, fold_all, fold_head, heatmaps
 from facelm.models.hrnet import HRNetV2
 from facelm.models.native import packing
 
@@ -33,6 +33,8 @@ def obstacle(net: HRNetV2) -> str | None:
         lanes = native.library(_real(weight)).lanes()
     except (OSError, RuntimeError) as error:
         return str(error)
+    if any(type(norm) is nn.SyncBatchNorm for norm in net.modules()):
+        return "its batch norms share statistics between processes"
     narrowest = min(*net.config.channels, net.config.stem, net.num_landmarks)
     return f"a layer has {narrowest} channels, fewer than a vector's {lanes}" if narrowest < lanes else None
 
@@ -55,6 +57,7 @@ class NativeNet:
 
     def __call__(self, images: Tensor) -> Tensor:
         """`[B, 3, H, W]` -> `[B, K, H/4, W/4]`."""
+        check_size(images)
         # A few images at a time: what passes between the operations stays in the processor's shared cache.
         parts = torch.split(images, max(4, 2 * torch.get_num_threads()))
         with self._lock:

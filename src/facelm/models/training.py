@@ -27,6 +27,7 @@ class NativeHRNetV2(HRNetV2):
         """Normalised images `[B, 3, H, W]` -> heatmaps `[B, K, H/4, W/4]`."""
         if not self.training or images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(images)
+        fast.check_size(images)
         x = images.to(self.conv1.weight.dtype).contiguous(memory_format=torch.channels_last)
         return fast.heatmaps(self, x, TrainingOperations())
 

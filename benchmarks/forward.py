@@ -1,0 +1,46 @@
+"""Forward: eager fp32 as mmpose runs it, against each faster form, at batch 1 and 16.
+
+python -m benchmarks.forward [--rounds N] [--cpu-time] [--quick]
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from benchmarks.networks import require_equal, size_of, trained_like
+from benchmarks.timing import machine, options, print_table, take_turns
+from facelm.models.fast import for_inference
+from facelm.models.program import obstacle
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints a table for each batch size."""
+    chosen = options(__doc__, arguments)
+    name, size = size_of(chosen.quick)
+    eager = trained_like(name)
+    last = copy.deepcopy(eager).to(memory_format=torch.channels_last)
+    nets = {
+        "eager, NCHW (mmpose)": eager,
+        "channels_last": last,
+        "batch norm folded, head before enlargement": for_inference(eager, crop_size=size, backend="torch"),
+    }
+    if (reason := obstacle(eager)) is None:
+        nets["native"] = for_inference(eager, crop_size=size, backend="native")
+    else:
+        print(f"no native code here: {reason}")
+    print(machine(chosen))
+    with torch.inference_mode():
+        for batch in (1, 2) if chosen.quick else (1, 16):
+            images = torch.randn(batch, 3, size, size)
+            nhwc = images.contiguous(memory_format=torch.channels_last)
+            runs = {what: (lambda net=net, x=images if net is eager else nhwc: net(x)) for what, net in nets.items()}
+            expected, *others = (run() for run in runs.values())
+            for what, heatmaps in zip(list(runs)[1:], others, strict=True):
+                require_equal(what, expected, heatmaps)
+            print_table(f"{name}, forward, batch {batch}", take_turns(runs, chosen.rounds, chosen.clock), images=batch)
+
+
+if __name__ == "__main__":
+    main()

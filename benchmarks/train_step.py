@@ -1,0 +1,85 @@
+"""Training step (heatmaps, forward, loss, backward, Adam): eager fp32 as mmpose runs it, against each faster form.
+
+python -m benchmarks.train_step [--compile] [--rounds N] [--cpu-time] [--quick]
+
+With `--compile` torch.compile joins in: minutes of compiling on a CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.networks import require_equal, size_of
+from benchmarks.timing import machine, options, print_table, take_turns
+from facelm.codec import build_codec
+from facelm.losses import HeatmapMSE
+from facelm.models import build_model
+from facelm.models.hrnet import HRNetV2
+from facelm.models.training import for_training
+
+CODEC = {"name": "mmpose", "sigma": 1.5}
+
+
+def step_of(net: HRNetV2, images: Tensor, landmarks_crop: Tensor, *, fused: bool) -> Callable[[], Tensor]:
+    """A function that takes one training step and returns the heatmaps it saw."""
+    codec, loss = build_codec(CODEC, images.shape[-1]), HeatmapMSE()
+    adam = torch.optim.Adam(net.parameters(), lr=1e-4, fused=fused)
+
+    def step() -> Tensor:
+        target, weight = codec.encode(landmarks_crop)
+        heatmaps: Tensor = net(images)
+        loss(heatmaps, target, weight, landmarks_crop / codec.stride).backward()
+        adam.step()
+        adam.zero_grad()
+        return heatmaps.detach()
+
+    return step
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the table."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    compiled = "--compile" in arguments
+    chosen = options(__doc__, [a for a in arguments if a != "--compile"], rounds=5)
+    name, size = size_of(chosen.quick)
+    batch = 2 if chosen.quick else 16
+    net = build_model(name, init="kaiming").train()
+    images, landmarks_crop = torch.randn(batch, 3, size, size), torch.rand(batch, 68, 2) * size
+    nhwc = images.contiguous(memory_format=torch.channels_last)
+
+    def variant() -> HRNetV2:
+        return copy.deepcopy(net).to(memory_format=torch.channels_last)
+
+    runs = {
+        "eager, NCHW (mmpose)": step_of(copy.deepcopy(net), images, landmarks_crop, fused=False),
+        "channels_last": step_of(variant(), nhwc, landmarks_crop, fused=False),
+        "channels_last, fused Adam": step_of(variant(), nhwc, landmarks_crop, fused=True),
+    }
+    print(machine(chosen))
+    native = variant()
+    if (reason := for_training(native)) is None:
+        runs["native, fused Adam"] = step_of(native, nhwc, landmarks_crop, fused=True)
+    else:
+        print(f"no native code here: {reason}")
+    if compiled:
+        other = variant()
+        other.compile(dynamic=False)
+        runs["torch.compile, fused Adam"] = step_of(other, nhwc, landmarks_crop, fused=True)
+        start = time.perf_counter()
+        runs["torch.compile, fused Adam"]()
+        print(f"torch.compile: first step {time.perf_counter() - start:.0f} s")
+    expected, *others = (run() for run in runs.values())
+    for what, heatmaps in zip(list(runs)[1:], others, strict=True):
+        require_equal(what, expected, heatmaps, tolerance=1e-3)
+    seconds = take_turns(runs, chosen.rounds, chosen.clock)
+    print_table(f"{name}, training step, batch {batch}", seconds, images=batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The benchmarks run, at a tiny size; their numbers mean nothing there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _from_the_checkout(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+class TestTiming:
+    def test_ratio_is_taken_round_by_round(self):
+        from benchmarks.timing import ratio
+
+        # The machine was ten times slower in the second round: medians of each alone would say 1.0 or worse.
+        assert ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0]) == 2.0
+
+    def test_runs_take_turns_and_the_first_round_does_not_count(self):
+        from benchmarks.timing import take_turns
+
+        calls, now = [], iter(range(100))
+        seconds = take_turns(
+            {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, clock=lambda: next(now)
+        )
+        assert calls == ["a", "b"] * 3
+        assert seconds == {"a": [1, 1], "b": [1, 1]}
+
+    def test_table(self, capsys):
+        from benchmarks.timing import print_table
+
+        print_table("forward", {"eager": [0.4, 0.4, 0.4], "fast": [0.1, 0.1, 0.1]}, images=2)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1].split() == ["fast", "50.0", "0%", "4.00x"]
+
+    def test_machine_names_the_instruction_sets(self):
+        from benchmarks.timing import machine, options
+
+        line = machine(options("", ["--threads", "1"]))
+        assert torch.backends.cpu.get_cpu_capability() in line
+        assert f"torch {torch.__version__}, 1 thread," in line
+
+    def test_a_variant_that_differs_is_not_timed(self):
+        from benchmarks.networks import require_equal
+
+        with pytest.raises(ValueError, match="folded differs from the baseline"):
+            require_equal("folded", torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "tables"), [("forward", 2), ("predict", 2), ("train_step", 1)], ids=["forward", "predict", "train_step"]
+)
+def test_cpu_benchmark(name, tables, capsys):
+    module = __import__(f"benchmarks.{name}", fromlist=["main"])
+    module.main(["--quick"])
+    assert capsys.readouterr().out.count("ratio") == tables
+
+
+def test_gpu_benchmark_on_the_cpu(tmp_path, capsys):
+    from benchmarks.gpu import SETTINGS, main
+
+    main(["--quick", "--device", "cpu", "--output", str(tmp_path / "gpu.md")])
+    table = (tmp_path / "gpu.md").read_text()
+    assert table.startswith("CPU (a test of the script), torch")
+    assert all(f"| {setting.name} |" in table for setting in SETTINGS)
+
+
+def test_gpu_benchmark_needs_little():
+    """It runs where hydra, albumentations, lightning and OpenCV are missing."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['hydra', 'albumentations', 'wandb', 'lightning', 'cv2']))\n"
+        "import benchmarks.gpu"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+
+
+def test_everything_refuses_unknown_options():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--fast"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "unknown: --fast" in done.stderr
