@@ -75,7 +75,7 @@ class DarkCodec(Codec):
     def _logarithm_of_blurred(self, heatmaps: Tensor) -> Tensor:
         """Logarithm of the blurred maps, scaled back to their old maximum and cut off at 1e-10."""
         weights = opencv_gaussian(self.blur_kernel_size)
-        blurred = _filter(_filter(heatmaps, weights).transpose(2, 3), weights).transpose(2, 3)
+        blurred = _filter(_filter(heatmaps, weights).transpose(2, 3).contiguous(), weights).transpose(2, 3)
         largest = blurred.amax((2, 3), keepdim=True)
         scale = heatmaps.amax((2, 3), keepdim=True) / torch.where(largest == 0, 1, largest)
         return (blurred * scale).clamp(min=1e-10).log()
