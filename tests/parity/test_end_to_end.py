@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from recipe import recipe_net
 
 from facelm.boxes import box_from_landmarks, crop_from_image
 from facelm.codec import build_codec
@@ -15,6 +14,7 @@ from facelm.inference import IMAGENET_MEAN, IMAGENET_STD, normalise, predict_lan
 from facelm.landmarks import IBUG68, interocular
 from facelm.losses import HeatmapMSE
 from facelm.metrics import nme, per_face_error, point_distances
+from parity.recipe import recipe_net
 
 
 @pytest.fixture

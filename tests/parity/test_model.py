@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from recipe import fixed_input, recipe_net, recipe_state
 from torch import nn
 
-from conftest import TABLE
 from facelm.models import build_model, count_macs, load_weights
 from facelm.models.weights import to_release_names
+from parity.conftest import TABLE
+from parity.recipe import fixed_input, recipe_net, recipe_state
 
 HEATMAP_TOLERANCE = 2e-5
 
