@@ -1,4 +1,4 @@
-"""The three pictures of a report: the CED curve, the bars per region, and the worst faces. Each comes as PNG bytes.
+"""The pictures of a report (CED curve, bars per region, worst faces) and of a tracked run. Each comes as PNG bytes.
 
 The only file that imports matplotlib. Figures are made without pyplot, so nothing is shared between threads and no
 display is asked for.
@@ -7,7 +7,7 @@ display is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 
 import numpy as np
@@ -137,3 +137,61 @@ def worst_plot(result: EvaluationResult, image_of: ImageOf, *, count: int = 12) 
         figure.text(x, baseline, "■", fontsize=11, color=[channel / 255 for channel in color])
         figure.text(x + 0.017, baseline, label, fontsize=9)
     return _png(figure)
+
+
+def run_plot(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    table: tuple[Sequence[str], Sequence[Sequence[object]]],
+    facts: Sequence[tuple[str, str]],
+    pictures: Sequence[Sequence[Image]],
+) -> bytes:
+    """What a tracker holds of a run on one page: facts, a curve per logged number, the table, rows of pictures.
+
+    `curves` maps a name to (steps, values); `val/nme` has its minimum marked. `facts` are (name, value) pairs.
+    """
+    heights = [2.3, 2.3, 0.28 * (len(table[1]) + 2), *(11.5 / sum(_width(p) for p in row) + 0.1 for row in pictures)]
+    figure = Figure(figsize=(12, sum(heights)), dpi=110, layout="constrained", facecolor="white")
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights)
+    cells = [*parts[0].subplots(1, 3), *parts[1].subplots(1, 3)]
+    _facts(cells[0], facts)
+    for axes in cells[1 + len(curves) :]:
+        axes.set_axis_off()
+    for axes, (name, (steps, values)) in zip(cells[1:], curves.items(), strict=False):
+        axes.plot(steps, values, color="#0077bb", linewidth=1.6, marker="o" if len(steps) < 30 else None, markersize=3)
+        _clean(axes, name)
+        if name == "val/nme" and len(values):
+            best = int(np.argmin(values))
+            axes.plot(steps[best], values[best], "o", color="#cc3311", markersize=6)
+            axes.text(steps[best], values[best], f"min {values[best]:.2f}  ", ha="right", va="bottom", fontsize=9)
+    _table(parts[2].subplots(), table)
+    for part, row in zip(parts[3:], pictures, strict=True):
+        columns = part.subplots(1, len(row), squeeze=False, width_ratios=[_width(picture) for picture in row])[0]
+        for axes, picture in zip(columns, row, strict=True):
+            axes.imshow(picture)
+            axes.set_axis_off()
+    return _png(figure)
+
+
+def _width(picture: Image) -> float:
+    """The width of a picture whose height is 1."""
+    return picture.shape[1] / picture.shape[0]
+
+
+def _facts(axes: Axes, facts: Sequence[tuple[str, str]]) -> None:
+    axes.set_axis_off()
+    step = 1 / max(10, len(facts))
+    for line, (name, value) in enumerate(facts):
+        place = {"y": 1 - line * step, "va": "top", "fontsize": 8, "transform": axes.transAxes, "parse_math": False}
+        axes.text(0.0, s=name, color=_GREY, **place)
+        axes.text(0.27, s=value, **place)
+
+
+def _table(axes: Axes, table: tuple[Sequence[str], Sequence[Sequence[object]]]) -> None:
+    columns, rows = table
+    texts = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    axes.set_axis_off()
+    drawn = axes.table(texts, colLabels=list(columns), loc="center", cellLoc="right", edges="horizontal")
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(9)
+    for cell in drawn.get_celld().values():
+        cell.set_edgecolor("#d1d5db")

@@ -43,12 +43,14 @@ class OfflineRun:
         return [row["trainer/global_step"] + 1 for row in rows], [row[name] for row in rows]
 
     def table(self, name: str) -> tuple[list[str], list[list[Any]]]:
-        """(columns, rows) of a logged table; a picture in it is {"path": ...}."""
-        content = json.loads(self.file(name).read_text(encoding="utf-8"))
-        return content["columns"], content["data"]
+        """(columns, rows) of a logged table; a picture in it is the path of its file."""
+        files = next(a["files"] for a in reversed(self.artifacts) if f"{name}.table.json" in a["files"])
+        content = json.loads(files[f"{name}.table.json"].read_text(encoding="utf-8"))
+        rows = [[files[cell["path"]] if isinstance(cell, dict) else cell for cell in row] for row in content["data"]]
+        return content["columns"], rows
 
-    def file(self, name: str) -> Path:
-        """The file of a logged picture or table."""
+    def picture(self, name: str) -> Path:
+        """The file of a logged picture."""
         logged = next(row[name] for row in reversed(self.history) if name in row)
         return self.path.parent / "files" / str(logged["path"])
 
