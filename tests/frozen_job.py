@@ -36,13 +36,13 @@ class Witness(Callback):
 
 
 def install():
-    """Makes facelm.train call the witness, and makes no report."""
+    """Makes facelm.train call the witness."""
     built = training.build_callbacks
     training.build_callbacks = lambda cfg, run_dir: [*built(cfg, run_dir), Witness(cfg, run_dir)]
-    training.evaluate_apart = training.evaluate = lambda *_: None
 
 
 if __name__ == "__main__":
     ddp.PROGRAM = (__file__,)
+    training.evaluate_apart = lambda *_: None
     install()
     training.main()

@@ -15,6 +15,9 @@ import torch
 
 from conftest import TINY
 from facelm import ddp
+from facelm import train as training
+from frozen_job import install
+from killed_run import fit
 
 TESTS = Path(__file__).resolve().parent
 
@@ -44,7 +47,7 @@ class TestRunRanks:
 
     def test_a_failed_rank_ends_the_others(self, tmp_path):
         started = time.monotonic()
-        with pytest.raises(ChildProcessError, match="(?s)rank 1 of 2 ended with exit code 3.*last words.*rank_1.log"):
+        with pytest.raises(ChildProcessError, match=r"(?s)rank 1 of 2 ended with exit code 3.*last words.*rank_1\.log"):
             run("time.sleep(60)", "print('last words'); sys.exit(3)", folder=tmp_path, grace=0.5)
         assert time.monotonic() - started < 20
 
@@ -140,11 +143,15 @@ class TestTwoRanksAreOneProcess:
         same = [*TINY, *few_faces(drawn_root, folder), "augment=strong", "codec=subpixel", "trainer.precision=64-true"]
         same += ["optim=adamw_cosine", "optim.optimizer._target_=torch.optim.SGD", "optim.optimizer.lr=0.1"]
         same += ["trainer.max_epochs=10", "+trainer.check_val_every_n_epoch=10", "trainer.log_every_n_steps=1"]
-        for devices in (1, 2):
-            batch = [f"trainer.devices={devices}", "trainer.strategy=ddp", f"data.batch_size={4 // devices}"]
-            done = frozen_job(*same, *batch, f"hydra.run.dir={folder / str(devices)}")
-            assert done.returncode == 0, done.stderr[-3000:]
-            assert "sync_dist" not in done.stderr
+        done = frozen_job(*same, "trainer.devices=2", "data.batch_size=2", f"hydra.run.dir={folder / '2'}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "sync_dist" not in done.stderr
+        built = training.build_callbacks
+        install()
+        try:
+            fit([*same, "data.batch_size=4", f"run_dir={folder / '1'}"])
+        finally:
+            training.build_callbacks = built
         return folder / "1", folder / "2"
 
     @staticmethod
@@ -201,12 +208,11 @@ class TestCommandLine:
         pytest.importorskip("optuna")
         sweep = tmp_path / "sweep"
         arguments = [*TINY, *few_faces(drawn_root, tmp_path), "trainer.devices=2", "trainer.max_epochs=1"]
-        arguments += ["hydra/sweeper=facelm_optuna", "hydra.sweeper.n_trials=3", f"hydra.sweep.dir={sweep}"]
-        arguments += ["seed=choice(1,2,13)", "optim.optimizer.lr=tag(log,interval(1e-4,1e-2))"]
+        arguments += ["hydra/sweeper=facelm_optuna", "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={sweep}"]
+        arguments += ["seed=choice(2,13)", "optim.optimizer.lr=tag(log,interval(1e-4,1e-2))"]
         done = frozen_job("-m", *arguments)
         assert done.returncode == 0, done.stderr[-3000:]
-        rates = set()
-        for job in range(3):
+        for job in range(2):
             result = json.loads((sweep / str(job) / "result.json").read_text())
             typed = dict(override.split("=", 1) for override in result["overrides"])
             if typed["seed"] == "13":
@@ -218,6 +224,5 @@ class TestCommandLine:
             seen = [json.loads((sweep / str(job) / f"seen_{rank}.json").read_text()) for rank in (0, 1)]
             assert [s["seed"] for s in seen] == [int(typed["seed"])] * 2
             assert [s["lr"] for s in seen] == [float(typed["optim.optimizer.lr"])] * 2
-            rates.add(seen[0]["lr"])
-        assert sorted(p.name for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2"]
+        assert sorted(p.name for p in sweep.iterdir() if p.is_dir()) == ["0", "1"]
         assert "best of" in done.stdout

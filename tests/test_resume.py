@@ -81,8 +81,8 @@ def whole(common, tmp_path_factory):
 class TestSameWeights:
     @pytest.mark.parametrize(
         ("step", "every", "workers", "decay"),
-        [(6, 1, 0, "null"), (7, 3, 2, "0.9"), (2, 1, 1, "0.9")],
-        ids=["second-epoch", "two-workers-ema", "first-epoch-ema"],
+        [(2, 1, 0, "null"), (7, 3, 2, "0.9")],
+        ids=["first-epoch", "second-epoch-two-workers-ema"],
     )
     def test_after_sigkill(self, common, whole, tmp_path, step, every, workers, decay):
         how = [*common, f"ema.decay={decay}", f"data.num_workers={workers}", f"checkpoint.every_n_steps={every}"]

@@ -214,6 +214,8 @@ def main(cfg: DictConfig) -> float | None:
     cfg = continued(cfg)
     job = Job.current()
     if ddp.global_rank():
+        if ddp.STARTED_BY not in os.environ:
+            logging.disable(logging.INFO)  # rank 0 says it; the ranks of srun and torchrun share one train.log
         train_on_all_devices(cfg, job)
         return None
     with recorded(job) as record:

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -43,6 +44,10 @@ OPTIONS = {  # conf/sweep/optuna.yaml explains them
 ConfigStore.instance().store(group="hydra/sweeper", name="facelm_optuna", node=OPTIONS, provider="facelm")
 
 
+class SearchError(CompactHydraException, ValueError):
+    """A search that cannot be done as asked; Hydra shows the message alone."""
+
+
 class OptunaSweeper(Sweeper):
     """Runs `n_trials` jobs whose parameters Optuna chooses to minimise what the job returns.
 
@@ -50,8 +55,8 @@ class OptunaSweeper(Sweeper):
     has tried is not tried again.
 
     Raises:
-        ImportError: optuna is not installed.
-        ValueError: nothing to search, no trials, or an override that Optuna cannot draw from.
+        SearchError: nothing to search, no trials, an override that Optuna cannot draw from, no trial that came to a
+            result, or no Optuna.
     """
 
     def __init__(
@@ -64,7 +69,7 @@ class OptunaSweeper(Sweeper):
         params: Mapping[str, str] | None = None,
     ) -> None:
         if n_trials < 1 or n_jobs < 1:
-            raise ValueError(f"hydra.sweeper.n_trials and n_jobs are at least 1, got {n_trials} and {n_jobs}")
+            raise SearchError(f"hydra.sweeper.n_trials and n_jobs are at least 1, got {n_trials} and {n_jobs}")
         self.n_trials, self.n_jobs = n_trials, n_jobs
         self.storage, self.study_name, self.seed = storage, study, seed
         self.params = dict(params or {})
@@ -105,7 +110,7 @@ class OptunaSweeper(Sweeper):
         fixed = [str(override.input_line) for override in chosen if not override.is_sweep_override()]
         space = {o.get_key_element(): distribution(o) for o in chosen if o.is_sweep_override()}
         if not space:
-            raise ValueError("nothing to search: give hydra.sweeper.params, or KEY=interval(...) on the command line")
+            raise SearchError("nothing to search: give hydra.sweeper.params, or KEY=interval(...) on the command line")
         return fixed, space
 
     def _open_study(self, folder: Path) -> Study:
@@ -168,7 +173,7 @@ class OptunaSweeper(Sweeper):
         without = study.get_trials(states=(optuna.trial.TrialState.FAIL,))
         failed = sum("repeats" not in trial.user_attrs for trial in without)
         if not complete:
-            raise ValueError(f"none of the {failed} trials came to a result; their folders say why")
+            raise SearchError(f"none of the {failed} trials came to a result; their folders say why")
         best = study.best_trial
         point = " ".join(f"{key}={value}" for key, value in best.params.items())
         log.info(f"best of {len(complete)} trials ({failed} failed): {best.value:.4f} with {point}")
@@ -178,7 +183,7 @@ def distribution(override: Override) -> BaseDistribution:
     """What Optuna draws from for `override`: Hydra's choice, range or interval, with the tags `log` and `int`.
 
     Raises:
-        ValueError: anything else.
+        SearchError: anything else.
     """
     _import_optuna()
     from optuna import distributions as draws
@@ -190,7 +195,7 @@ def distribution(override: Override) -> BaseDistribution:
         if "int" in sweep.tags:
             return draws.IntDistribution(int(sweep.start), int(sweep.end), log="log" in sweep.tags)
         return draws.FloatDistribution(float(sweep.start), float(sweep.end), log="log" in sweep.tags)
-    raise ValueError(f"{override.input_line}: Optuna draws from choice(), range() and interval()")
+    raise SearchError(f"{override.input_line}: Optuna draws from choice(), range() and interval()")
 
 
 def _value(job: JobReturn) -> float | None:
@@ -210,5 +215,5 @@ def _import_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError("sweep=optuna needs optuna: pip install 'facelm[sweep]'") from error
+        raise SearchError("sweep=optuna needs optuna: pip install 'facelm[sweep]'") from error
     return optuna
