@@ -77,3 +77,12 @@ class TestTransforms:
         Augmentation(
             geometry=GeometricRanges(), transforms=[A.CoarseDropout(), A.ToGray(), A.OneOf([A.GaussianBlur()])]
         )
+
+    def test_transforms_act_independently(self):
+        """Of two with probability one half, a quarter of the faces get both, and a quarter neither."""
+        lighter = A.RandomBrightnessContrast(brightness_limit=(0.2, 0.2), contrast_limit=(0, 0), p=0.5)
+        augmentation = Augmentation(geometry=GeometricRanges(), transforms=[lighter, A.InvertImg(p=0.5)])
+        grey = np.full((8, 8, 3), 100, np.uint8)
+        seen = [int(augmentation.paint(grey, np.random.default_rng(i))[0, 0, 0]) for i in range(400)]
+        shares = [seen.count(value) / 400 for value in sorted(set(seen))]
+        assert shares == pytest.approx([0.25] * 4, abs=0.08), sorted(set(seen))

@@ -7,6 +7,7 @@ epoch, face index). So any number of workers and ranks, and a resumed run, see t
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -114,8 +115,10 @@ class Augmentation:
         """`crop` `[S, S, 3]` after the photometric and occluding transforms."""
         if self._compose is None:
             return crop
-        # albumentations keeps random streams of its own, the same in every worker: it is told the seed each time.
-        self._compose.set_random_seed(int(rng.integers(2**31)))
+        # albumentations keeps random streams of its own, the same in every worker: it is given one each time. Given a
+        # seed instead, every transform would start that stream anew, and all of them act on the same faces.
+        seed = int(rng.integers(2**31))
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return np.asarray(self._compose(image=crop)["image"], dtype=np.uint8)
 
 
