@@ -5,6 +5,7 @@ import pytest
 import facelm.predict.video as video_module
 from facelm.boxes import CONVENTIONS
 from facelm.predict import Predictor
+from facelm.predict.photographs import Photograph
 from facelm.predict.video import USUAL_FPS, FaceTracker, Frame, VideoReader
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image
 
@@ -143,8 +144,8 @@ class TestTracker:
     def test_faces_that_come_in_are_found_at_the_next_look(self):
         scene = Scene(walking(step=0, y=50), lambda n: face_landmarks((170, 150), 60, 3) if n >= 4 else None)
         tracker = FaceTracker(scene.predictor, smooth=False, detect_every=5)
-        counts = [len(tracker(scene.frame(number))) for number in range(8)]
-        assert counts == [1, 1, 1, 1, 1, 2, 2, 2]
+        tracks = [[face.track for face in tracker(scene.frame(number))] for number in range(8)]
+        assert tracks == [[1]] * 5 + [[1, 2]] * 3
 
     def test_a_face_that_vanishes_is_given_up_and_comes_back_as_another(self):
         scene = Scene(lambda n: None if 3 <= n < 6 else face_landmarks((120, 100), 60))
@@ -164,13 +165,25 @@ class TestTracker:
         assert scene.looks == 5
 
     def test_two_tracks_on_one_face_become_one(self):
-        """Two faces that the network takes for one: the older track stays."""
-        scene = Scene(walking(step=0, y=50), walking(start=180, step=0, y=150))
+        """Where one face hides the other, both tracks end up on it: the older stays."""
+        scene = Scene(walking(start=120, step=0), walking(start=144, step=0))
         tracker = FaceTracker(scene.predictor, smooth=False, detect_every=100)
-        assert len(tracker(scene.frame(0))) == 2
+        assert [face.track for face in tracker(scene.frame(0))] == [1, 2]
         frame = scene.frame(1)
         scene.net.faces = scene.net.faces[:1]
+        faces = scene.predictor.faces_in_boxes([Photograph(frame.pixels)], [[track.box for track in tracker._tracks]])
+        assert np.abs(faces[0][1].landmarks_image - scene.net.faces[0]).max() < 0.5  # the second runs onto the first
         assert [face.track for face in tracker(frame)] == [1]
+
+    @pytest.mark.parametrize(("peak", "kept"), [(0.45, 1), (0.2, 0)])
+    def test_a_face_is_given_up_when_the_network_is_unsure(self, peak, kept):
+        scene = Scene(walking(step=0))
+        tracker = FaceTracker(scene.predictor, detect_every=100)
+        assert len(tracker(scene.frame(0))) == 1
+        scene.found_from = 100
+        frame = scene.frame(1)
+        scene.net.peak = peak
+        assert len(tracker(frame)) == kept
 
     def test_smoothing_stills_a_still_face_without_losing_it(self):
         rng = np.random.default_rng(0)
