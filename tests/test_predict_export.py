@@ -66,7 +66,7 @@ class TestTheFile:
                 expected, scores = predict_landmarks(model.net, inputs, model.spec.build_codec(), IBUG68.mirror)
             assert landmarks.shape == (number, 68, 2)
             assert landmarks.dtype == confidences.dtype == np.float32
-            assert (np.abs(landmarks - expected.numpy()).max(-1) <= 0.01).mean() > 0.995
+            assert (np.abs(landmarks - expected.numpy()).max(-1) <= 0.01).mean() > 0.98
             np.testing.assert_allclose(confidences, scores.clamp(0, 1), atol=1e-5)
 
     def test_the_landmarks_tell_crops_apart(self, exported):

@@ -1,0 +1,151 @@
+"""A model as one ONNX file that takes crops and gives landmarks: normalising, the network and decoding are inside.
+
+The file needs nothing of facelm to run; what a program has to know beside it, above all which crop to cut and how
+landmarks go back into the photograph, is in its metadata. It is written under another name, checked against PyTorch
+(`onnx_check.py`), and gets its name only when it agrees.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facelm.checkpoint import ModelSpec
+from facelm.inference import normalise
+from facelm.loading import LoadedModel
+from facelm.predict.files import check_writable
+from facelm.predict.onnx_check import OnnxCheck, check_onnx, open_onnx
+
+INPUT = "crops"
+OUTPUTS = ("landmarks", "confidences")
+
+OPSET = 17
+"""Of 2022: read by ONNX Runtime 1.12 and later, and by what converts ONNX further."""
+
+
+class CropLandmarks(nn.Module):
+    """From uint8 RGB crops `[N, S, S, 3]` to landmarks `[N, K, 2]` in pixels of the crop and confidences `[N, K]`.
+
+    The confidences are the heatmaps' peaks within 0..1. There is no flip test: a program that wants one passes the
+    mirrored crop as well.
+
+    Convention: landmarks are (x, y), 0-based, pixel `i` centred on `i`.
+    """
+
+    def __init__(self, net: nn.Module, spec: ModelSpec) -> None:
+        super().__init__()
+        self.net = net
+        self.codec = spec.build_codec()
+        self.mean, self.std = spec.mean, spec.std
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """(landmarks, confidences)."""
+        dtype = next(self.net.parameters()).dtype
+        landmarks_crop, scores = self.codec.decode(self.net(normalise(crops, self.mean, self.std, dtype)))
+        return landmarks_crop, scores.clamp(0, 1)
+
+
+def export_onnx(model: LoadedModel, path: str | Path, *, nme: Mapping[str, float] | None = None) -> OnnxCheck:
+    """The check of the ONNX file that was written to `path`; `nme` in percent by subset goes into its metadata.
+
+    Raises:
+        ImportError: onnx or onnxruntime is not installed.
+        OSError: `path` cannot be written.
+        ValueError: `path` does not end in .onnx, or the file does not agree with PyTorch and was thrown away.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".onnx":
+        raise ValueError(f"{str(path)!r} should end in .onnx, by which programs know such a file")
+    _require_packages()
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder; name a file in it: --out {path / 'model.onnx'}")
+    check_writable(path.parent)
+    module = CropLandmarks(model.net.cpu(), model.spec).eval()
+    unchecked = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unchecked.touch()  # a name that cannot be is found out before the work
+        _write(module, model.spec, metadata(model, nme or {}), unchecked)
+        check = check_onnx(open_onnx(unchecked), module, model.spec)
+        if not check.passed:
+            raise ValueError(f"the ONNX file does not agree with PyTorch and was not kept: {check.report()}")
+        unchecked.replace(path)
+    finally:
+        unchecked.unlink(missing_ok=True)
+    return check
+
+
+def metadata(model: LoadedModel, nme: Mapping[str, float]) -> dict[str, str]:
+    """What stands in the file beside the network; numbers, lists and mappings as JSON, the rest as plain text."""
+    spec = model.spec
+    facts: dict[str, Any] = {
+        "producer": "facelm",
+        **spec.to_dict(),
+        "num_landmarks": spec.landmark_scheme().num_landmarks,
+        "nme": dict(nme),
+        "title": model.title,
+        "weights_sha256": model.sha256,
+        "input": f"{INPUT}: uint8 RGB [N, {spec.crop_size}, {spec.crop_size}, 3]; normalised inside with mean and std",
+        "output": "landmarks: (x, y) in pixels of the crop, 0-based, pixel centres; confidences: 0 to 1",
+        "how_to_crop": how_to_crop(spec),
+        "how_to_go_back": how_to_go_back(spec),
+    }
+    facts["nme_flip"] = facts.pop("flip")  # the flip test is not in the file, but in the NME
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+
+
+def how_to_crop(spec: ModelSpec) -> str:
+    """Which square of a photograph the network wants to see, in words."""
+    offset = " + (1, 1)" if spec.pixel_origin == 0 else ""
+    return (
+        f"box: square of side b around c, both from the face's landmarks: c = (floor(min) + ceil(max)) / 2, b = the "
+        f"larger of ceil(max) - floor(min). crop pixel p shows image point c{offset} + (p - {spec.crop_size // 2}) * "
+        f"{spec.crop_scale} * b / {spec.crop_size}, bilinear, black outside the image"
+    )
+
+
+def how_to_go_back(spec: ModelSpec) -> str:
+    """How landmarks of the crop become landmarks of the photograph, in words."""
+    back = f"c + (landmarks - {spec.crop_size // 2}) * {spec.crop_scale} * b / {spec.crop_size}"
+    if spec.pixel_origin == 0:
+        back = back.replace("c + ", "c + (1, 1) + ")
+    if spec.codec.get("name") == "release" and spec.codec.get("integer_predictions", True):
+        back = f"truncate({back}) + 1"
+    return f"image landmarks = {back}{' - 1' if spec.pixel_origin == 0 else ''}"
+
+
+def _write(module: CropLandmarks, spec: ModelSpec, facts: Mapping[str, str], path: Path) -> None:
+    import onnx
+
+    crops = torch.zeros(2, spec.crop_size, spec.crop_size, 3, dtype=torch.uint8)
+    axes = {name: {0: "N"} for name in (INPUT, *OUTPUTS)}
+    names = {"input_names": [INPUT], "output_names": list(OUTPUTS), "dynamic_axes": axes}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer warns of every check of a shape
+        # The older of torch's two exporters: 3 seconds of a core instead of a minute, the same numbers, and it needs
+        # no further package. Tracing is safe here, since nothing in the network depends on the pixels' values.
+        torch.onnx.export(module, (crops,), str(path), dynamo=False, opset_version=OPSET, **names)  # type: ignore[arg-type]
+    graph = onnx.load(str(path))
+    landmarks = spec.landmark_scheme().num_landmarks
+    for output, sizes in zip(graph.graph.output, ((landmarks, 2), (landmarks,)), strict=True):
+        for size, dimension in zip(sizes, output.type.tensor_type.shape.dim[1:], strict=True):
+            dimension.dim_value = size
+    onnx.helper.set_model_props(graph, dict(facts))
+    onnx.checker.check_model(graph)
+    onnx.save(graph, str(path))
+
+
+def _require_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"exporting needs onnx and onnxruntime, and {error.name} is not installed. Run pip install 'facelm[export]'"
+        ) from error
