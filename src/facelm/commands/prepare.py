@@ -1,0 +1,98 @@
+"""`facelm prepare ARCHIVE... --out data/300w` unpacks iBUG's archives; `facelm prepare --drawn` draws faces instead."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from pathlib import Path
+
+EXAMPLES = """
+iBUG's archives are afw.zip, helen.zip, ibug.zip, lfpw.zip and 300w.zip.001 to .004, from
+https://ibug.doc.ic.ac.uk/resources/300-W/. What is unpacked already is left alone, so an interrupted run is repeated.
+
+examples:
+  facelm prepare afw.zip helen.zip ibug.zip lfpw.zip 300w.zip.001 --out data/300w
+  facelm prepare --drawn
+  facelm prepare --drawn --out data/many --counts train=20000,common=500 --seed 1
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.epilog = EXAMPLES
+    add = parser.add_argument
+    add("archives", nargs="*", type=Path, metavar="ARCHIVE", help="iBUG's files; of numbered parts any one")
+    add("--out", type=Path, metavar="FOLDER", help="where the faces go (default: data/300w, or data/drawn)")
+    add = parser.add_argument_group("drawn faces").add_argument
+    add("--drawn", action="store_true", help="draw faces of people who do not exist, their landmarks exact")
+    add("--counts", type=_counts, metavar="LIST", help="faces of each split (default: train=1200,common=120,...)")
+    add("--seed", type=int, help="other faces for another number (default: 0)")
+    add("--processes", type=int, metavar="N", help="draw with N processes (default: one for each core)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Unpacks or draws, and says how to go on."""
+    drawing = {"--counts": args.counts, "--seed": args.seed, "--processes": args.processes}
+    given = [option for option, value in drawing.items() if value is not None]
+    if args.drawn and args.archives:
+        raise ValueError(f"--drawn draws faces and needs no archive; {args.archives[0]} was given too")
+    if given and not args.drawn:
+        raise ValueError(f"{', '.join(given)}: that is for drawn faces; add --drawn")
+    if not args.drawn and not args.archives:
+        raise ValueError(
+            "nothing to prepare: name iBUG's archives (afw.zip helen.zip ibug.zip lfpw.zip 300w.zip.001), or give "
+            "--drawn to draw faces instead"
+        )
+    return _draw(args) if args.drawn else _unpack(args)
+
+
+def _unpack(args: argparse.Namespace) -> int:
+    from facelm.data.prepare import prepare_archives
+
+    out = args.out or Path("data/300w")
+    prepare_archives(args.archives, out)
+    print(f"to train: python -m facelm.train experiment=hrnetv2_w18 {_override('data.root', out)}")
+    return 0
+
+
+def _draw(args: argparse.Namespace) -> int:
+    from facelm.commands.progress import progress_bar
+    from facelm.data.drawn_tree import DRAWN_SPLITS
+    from facelm.data.synthetic import DEFAULT_COUNTS, draw_dataset
+
+    out, counts = args.out or Path("data/drawn"), args.counts or dict(DEFAULT_COUNTS)
+    processes = (os.cpu_count() or 1) if args.processes is None else args.processes
+    if processes < 1:
+        raise ValueError(f"--processes {processes}: at least one has to draw")
+    drawn = 0
+    with progress_bar(sum(counts.values())) as bar:
+
+        def progress(done: int, total: int) -> None:
+            nonlocal drawn
+            for _ in range(done - drawn):
+                bar.finish_input()
+            drawn = done
+
+        draw_dataset(out, counts=counts, seed=args.seed or 0, processes=processes, progress=progress)
+    split = ", ".join(f"{name} {count}" for name, count in counts.items())
+    print(f"{out}: {split}" + ("" if drawn else " (there already)"))
+    # Told otherwise, training would draw its own faces in the same folder.
+    faces = ",".join(f"{name}:{counts.get(name, 0)}" for name in DRAWN_SPLITS)
+    same = [_override("data.root", out), f"'data.counts={{{faces}}}'", f"data.drawing_seed={args.seed or 0}"]
+    print(f"to train: python -m facelm.train experiment=demo {' '.join(same)}")
+    return 0
+
+
+def _override(key: str, path: Path) -> str:
+    """A Hydra override as typed in a shell, whatever the path holds."""
+    return shlex.quote(f"{key}={path}" if re.fullmatch(r"[\w./~-]+", str(path)) else f"{key}='{path}'")
+
+
+def _counts(text: str) -> dict[str, int]:
+    try:
+        pairs = [part.split("=") for part in text.split(",") if part.strip()]
+        return {name.strip(): int(count) for name, count in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as train=1200,common=120") from None
