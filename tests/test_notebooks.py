@@ -1,0 +1,101 @@
+"""Runs every notebook, small, and looks at what it computed. `make notebooks` runs this file."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import TINY
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def cells(path, kind="code"):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return [cell for cell in content["cells"] if cell["cell_type"] == kind]
+
+
+def source(cell) -> str:
+    return "".join(cell["source"])
+
+
+def execute(name, **parameters) -> dict:
+    """The variables of a notebook after all of its cells; `parameters` replace those of its first code cell."""
+    path = next(path for path in ALL if path.name.startswith(name))
+    variables = {"__name__": "__main__"}
+    for number, cell in enumerate(cells(path)):
+        exec(compile(source(cell), f"{path.name}, code cell {number}", "exec"), variables)
+        if "parameters" in cell["metadata"].get("tags", ()):
+            assert set(parameters) <= set(variables), "a parameter that the notebook does not have"
+            variables |= parameters
+    return variables
+
+
+@pytest.fixture(autouse=True)
+def _no_window(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(tmp_path)
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+class TestFiles:
+    def test_outputs_are_cleared(self, path):
+        for cell in cells(path):
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+
+    def test_parameters_come_first(self, path):
+        tagged = [cell["metadata"].get("tags") == ["parameters"] for cell in cells(path)]
+        assert tagged.index(True) == 0
+        assert sum(tagged) == 1
+
+    def test_nothing_of_anybody_s_machine(self, path):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/(home|Users|work|root|tmp)/", text)
+        assert set(json.loads(text)["metadata"]) == {"kernelspec", "language_info"}
+
+
+def test_data_and_augmentation(drawn_root, capsys):
+    variables = execute("1_", root=str(drawn_root), crop_size=64)
+    assert len(variables["train_faces"]) == 24
+    assert variables["crop"].shape == (64, 64, 3)
+    landmarks = variables["landmarks_crop"]
+    assert ((landmarks > 0) & (landmarks < 63)).all(), "the box holds the face"
+    assert variables["flips"]["mmpose"] == pytest.approx(0.5, abs=0.05)
+    items = [variables["datasets"]["mmpose"][epoch, 0]["landmarks_crop"].numpy() for epoch in range(6)]
+    assert len({points.tobytes() for points in items}) == 6
+    assert "24 faces train, 4 are the challenge" in capsys.readouterr().out
+
+
+def test_heatmaps_and_codecs():
+    variables = execute("2_", crop_size=128, points=2000)
+    rms = {name: error.square().sum(-1).mean().sqrt().item() for name, error in variables["errors"].items()}
+    assert rms["mmpose"] == pytest.approx(1.6, abs=0.1)
+    assert rms["release"] == pytest.approx(1.6, abs=0.1)
+    assert max(rms["dark"], rms["subpixel"]) < 0.002
+    assert variables["bias"]["shifted"] == pytest.approx(0.5, abs=0.02)
+    assert abs(variables["bias"]["none"]) < 0.01
+    assert abs(variables["bias"]["exact"]) < 0.01
+    noise = {name: float(values[-1]) for name, values in variables["rms"].items()}
+    assert noise["subpixel"] < noise["mmpose"]
+
+
+def test_train_evaluate_read(drawn_root, tmp_path):
+    counts = "data.counts={train:24,common:6,challenge:4,test:4}"  # as drawn_root has them, or it is drawn anew
+    overrides = ["experiment=demo", *TINY, counts, f"data.root={drawn_root}", "trainer.max_epochs=2"]
+    variables = execute("3_", run_dir=str(tmp_path / "my run"), overrides=overrides)
+    subsets = variables["summary"]["subsets"]
+    assert list(subsets) == ["common", "challenge", "full", "test"]
+    for name, measured in variables["measured"].items():
+        for column, value in measured.items():
+            assert value == pytest.approx(subsets[name][column], abs=1e-4), f"the notebook reads {column} wrongly"
+    assert np.isfinite(variables["best_nme"])
+    assert len(variables["validated"]) == 2
+    assert np.hstack(variables["tiles"]).shape == (320, 4 * 320, 3)
