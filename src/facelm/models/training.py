@@ -58,16 +58,23 @@ class TrainingOperations:
         """The heatmaps, from all branches at their own resolutions."""
         first, norm, last = cast(nn.Conv2d, head[0]), cast(nn.BatchNorm2d, head[1]), cast(nn.Conv2d, head[3])
         parts = torch.split(first.weight, [branch.shape[1] for branch in branches], dim=1)
-        total = F.conv2d(branches[0], parts[0], first.bias)
+        total = _pointwise(branches[0], parts[0], first.bias)
         for i in range(1, len(branches)):
-            total = self.enlarge(F.conv2d(branches[i], parts[i]), 2**i, total, relu=False)
-        return F.conv2d(norm_relu(norm, total, None, relu=True), last.weight, last.bias)
+            total = self.enlarge(_pointwise(branches[i], parts[i], None), 2**i, total, relu=False)
+        return _pointwise(norm_relu(norm, total, None, relu=True), last.weight, last.bias)
 
 
 def _convolve(x: Tensor, conv: nn.Conv2d) -> Tensor:
     if conv.kernel_size == (3, 3) and conv.stride == (1, 1):
         return cast(Tensor, _Convolution.apply(x, conv.weight))  # type: ignore[no-untyped-call]
+    if conv.kernel_size == (1, 1):
+        return _pointwise(x, conv.weight, None)
     return F.conv2d(x, conv.weight, None, conv.stride, cast(tuple[int, int], conv.padding))
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 1x1 convolution as the one matrix product that it is in NHWC: torch's convolution goes detours on a CPU."""
+    return F.linear(_nhwc(x).permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
 def norm_relu(norm: nn.BatchNorm2d, y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
@@ -107,31 +114,28 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
         x, weight = ctx.saved_tensors
         gradient = _nhwc(gradient)
-        for_x = _winograd(gradient, weight.flip(2, 3).transpose(0, 1)) if ctx.needs_input_grad[0] else None
-        return for_x, _winograd_weight_gradient(x, gradient)
+        for_x = _winograd(gradient, weight, turned=True) if ctx.needs_input_grad[0] else None
+        return for_x, _winograd_weight_gradient(x, weight, gradient)
 
 
-def _winograd(x: Tensor, weight: Tensor) -> Tensor:
+def _winograd(x: Tensor, weight: Tensor, *, turned: bool = False) -> Tensor:
     batch, inputs, height, width = x.shape
-    outputs = weight.shape[0]
-    y = x.new_empty((batch, outputs, height, width)).contiguous(memory_format=torch.channels_last)
-    packed = packing.winograd_weight(weight)
+    outputs = weight.shape[1 if turned else 0]
+    y = x.new_empty((batch, height, width, outputs)).permute(0, 3, 1, 2)
+    packed = packing.winograd_weight(weight, turned=turned)
     sizes = {"batch": batch, "height": height, "width": width, "inputs": inputs, "outputs": outputs}
     op = native.Op(native.WINOGRAD, **sizes, x=_pointer(x), weight=_pointer(packed), y=_pointer(y))
     _library(x).run(op, 1, torch.get_num_threads())
     return y
 
 
-def _winograd_weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
+def _winograd_weight_gradient(x: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
     (batch, inputs, height, width), outputs = x.shape, gradient.shape[1]
-    columns = packing.lane_columns(outputs, x.dtype)
-    points = x.new_empty((36, inputs * len(columns)))
+    result = torch.empty_like(weight)
     sizes = (batch, height, width, inputs, outputs, torch.get_num_threads())
-    _library(x).conv_weight_gradient(_pointer(x), _pointer(gradient), _pointer(points), *sizes)
-    taps = (packing.kernel_to_points(x.dtype).T @ points).view(3, 3, inputs, len(columns))
-    # Where the last vector overlaps the one before, both hold the same channel: each is taken from its last slot.
-    slot = torch.empty(outputs, dtype=torch.long).scatter_(0, columns, torch.arange(len(columns)))
-    return taps[..., slot].permute(3, 2, 0, 1).contiguous()
+    step = native.Kernel(*result.stride())
+    _library(x).conv_weight_gradient(_pointer(x), _pointer(gradient), _pointer(result), step, *sizes)
+    return result
 
 
 class _NormReLU(torch.autograd.Function):

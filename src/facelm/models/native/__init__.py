@@ -38,6 +38,12 @@ class Op(ctypes.Structure):
     )
 
 
+class Kernel(ctypes.Structure):
+    """What one step in each direction of a convolution's weight is in memory: `struct Kernel` of winograd.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("output", "input", "row", "column"))
+
+
 def available() -> bool:
     """Whether the operations can be had here; the reason why not is logged once."""
     try:
@@ -76,7 +82,8 @@ def library(real: str = "float") -> ctypes.CDLL:
     pointer, number, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     for name, arguments in {
         "run": (ctypes.POINTER(Op), number, number),
-        "conv_weight_gradient": (*[pointer] * 3, *[number] * 6),
+        "pack": (pointer, ctypes.POINTER(Kernel), number, number, pointer, number),
+        "conv_weight_gradient": (*[pointer] * 3, ctypes.POINTER(Kernel), *[number] * 6),
         "statistics": (pointer, long, number, pointer, number),
         "apply": (*[pointer] * 5, long, number, number, number),
         "gradient_sums": (*[pointer] * 4, long, number, pointer, number),

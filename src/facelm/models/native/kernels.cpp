@@ -102,9 +102,13 @@ void run(const Op* ops, int count, int threads) {
             enlarge(*o, threads);
     }
 }
-void conv_weight_gradient(const Real* x, const Real* dy, Real* gradient, int batch, int height, int width, int inputs,
-                          int outputs, int threads) {
-    winograd_weight_gradient(x, dy, gradient, batch, height, width, inputs, outputs, threads);
+void pack(const Real* weight, const Kernel* step, int outputs, int inputs, Real* packed, int threads) {
+    pack_weight(weight, *step, outputs, inputs, packed, threads);
+}
+
+void conv_weight_gradient(const Real* x, const Real* dy, Real* gradient, const Kernel* step, int batch, int height,
+                          int width, int inputs, int outputs, int threads) {
+    winograd_weight_gradient(x, dy, gradient, *step, batch, height, width, inputs, outputs, threads);
 }
 
 void statistics(const Real* y, int64_t rows, int channels, double* totals, int threads) {

@@ -1,43 +1,40 @@
-"""Convolution weights in the order in which the native kernels read them."""
+"""Convolution weights in the order in which the native kernels read them.
+
+Columns (output channels) stand in panels of three vectors; within a panel, row after row. The last vector steps back
+so that it ends with the last channel: no padding, a few channels twice. See lanes.h.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from facelm.models.native import library
-
-# Lavin & Gray's G for F(4x4, 3x3), times 24: a 3x3 kernel w has the values G w G^T at the 36 points.
-_G24 = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
+from facelm.models.native import Kernel, library
 
 
-def kernel_to_points(dtype: torch.dtype) -> Tensor:
-    """`[36, 9]`: takes a flattened 3x3 kernel to its values at the 36 points of F(4x4, 3x3)."""
-    g = torch.tensor(_G24, dtype=torch.float64) / 24
-    return torch.kron(g, g).to(dtype)
+def winograd_weight(weight: Tensor, *, turned: bool = False) -> Tensor:
+    """A 3x3 convolution's weight `[outputs, inputs, 3, 3]` at the 36 points of Winograd's F(4x4, 3x3): `[36, panels]`.
 
-
-def winograd_weight(weight: Tensor) -> Tensor:
-    """A 3x3 convolution's weight `[outputs, inputs, 3, 3]` at the 36 points: `[36, panels]`."""
-    outputs, inputs = weight.shape[:2]
-    points = kernel_to_points(weight.dtype) @ weight.permute(2, 3, 1, 0).reshape(9, -1)
-    return _panels(points.view(36, inputs, outputs))
+    `turned` gives that of the convolution that takes the gradient back: inputs and outputs exchanged, taps reversed.
+    """
+    outputs, inputs, _, _ = weight.shape
+    n, k, row, column = weight.stride()
+    address = weight.data_ptr()
+    if turned:
+        address += weight.element_size() * 2 * (row + column)
+        outputs, inputs, n, k, row, column = inputs, outputs, k, n, -row, -column
+    lib = library("double" if weight.dtype == torch.float64 else "float")
+    lanes = lib.lanes()
+    packed = weight.new_empty((36, inputs * -(-outputs // lanes) * lanes))
+    lib.pack(address, Kernel(n, k, row, column), outputs, inputs, packed.data_ptr(), torch.get_num_threads())
+    return packed
 
 
 def direct_weight(weight: Tensor) -> Tensor:
-    """A convolution's weight `[outputs, inputs, k, k]` as a matrix `k * k * inputs` by outputs: `[1, panels]`."""
-    return _panels(weight.permute(2, 3, 1, 0).reshape(1, -1, weight.shape[0]))
-
-
-def lane_columns(channels: int, dtype: torch.dtype) -> Tensor:
-    """The channel in every slot: whole vectors side by side, the last stepping back to end with the last channel."""
-    lanes = library("double" if dtype == torch.float64 else "float").lanes()
-    starts = [min(slot, channels - lanes) for slot in range(0, channels, lanes)]
-    return torch.tensor(starts)[:, None].add(torch.arange(lanes)).flatten()
-
-
-def _panels(matrices: Tensor) -> Tensor:
-    """`[M, depth, N]` cut into panels of three vectors of columns, each panel in one piece: `[M, depth * slots(N)]`."""
-    columns = lane_columns(matrices.shape[-1], matrices.dtype)
-    width = 3 * library("double" if matrices.dtype == torch.float64 else "float").lanes()
-    return torch.cat([matrices[..., part].flatten(1) for part in torch.split(columns, width)], dim=1)
+    """A convolution's weight `[outputs, inputs, k, k]` as a matrix of `k * k * inputs` rows, in panels."""
+    lanes = library("double" if weight.dtype == torch.float64 else "float").lanes()
+    outputs = weight.shape[0]
+    starts = torch.tensor([min(slot, outputs - lanes) for slot in range(0, outputs, lanes)])
+    columns = starts[:, None].add(torch.arange(lanes)).flatten()
+    matrix = weight.permute(2, 3, 1, 0).reshape(-1, outputs)
+    return torch.cat([matrix[:, part].flatten() for part in torch.split(columns, 3 * lanes)])

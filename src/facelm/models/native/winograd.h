@@ -1,7 +1,7 @@
 // 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): 36 multiplications for 16 outputs instead of 144.
 //
-// Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016. The weights arrive transformed,
-// [36][panel][inputs][panel's columns]; see winograd_weight in facelm/models/native/packing.py.
+// Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016. The weights arrive
+// transformed by pack_weight.
 #pragma once
 
 #include <omp.h>
@@ -42,6 +42,52 @@ inline void spread_to_points(const Vec* y, int step, Vec* m, int step_out) {
     m[3 * step_out] = e2 + o2;
     m[4 * step_out] = e2 - o2;
     m[5 * step_out] = y3;
+}
+
+// Three taps -> G w, six.
+inline void kernel_to_points(const Vec* w, int step, Vec* g, int step_out) {
+    const Vec w0 = w[0], w1 = w[step], w2 = w[2 * step];
+    const Vec s = (w0 + w2) * Real(1. / 6), m = w1 * Real(1. / 6);
+    const Vec e = w0 * Real(1. / 24) + w2 * Real(1. / 6), o = w1 * Real(1. / 12);
+    g[0] = w0 * Real(.25);
+    g[step_out] = -s - m;
+    g[2 * step_out] = m - s;
+    g[3 * step_out] = e + o;
+    g[4 * step_out] = e - o;
+    g[5 * step_out] = w2;
+}
+
+// Six values -> G^T g, three: the transpose, for gradients.
+inline void points_to_kernel(const Vec* g, int step, Vec* w, int step_out) {
+    const Vec s = (g[step] + g[2 * step]) * Real(1. / 6), m = (g[2 * step] - g[step]) * Real(1. / 6);
+    const Vec e = g[3 * step] + g[4 * step], o = g[3 * step] - g[4 * step];
+    w[0] = g[0] * Real(.25) - s + e * Real(1. / 24);
+    w[step_out] = m + o * Real(1. / 12);
+    w[2 * step_out] = e * Real(1. / 6) - s + g[5 * step];
+}
+
+// A kernel [outputs][inputs][3][3] in memory, of any order: what one step in each direction is.
+struct Kernel {
+    int64_t output, input, row, column;
+};
+
+// packed[36][panel][inputs][its columns]: every 3x3 kernel at the 36 points, as winograd() reads them.
+inline void pack_weight(const Real* weight, Kernel step, int N, int K, Real* packed, int threads) {
+    const int columns = slots(N);
+#pragma omp parallel for num_threads(threads)
+    for (int k = 0; k < K; ++k)
+        for (int n = 0; n < columns; n += kLanes) {
+            Vec taps[9], h[18], g[36];
+            for (int i = 0; i < 9; ++i)
+                for (int l = 0; l < kLanes; ++l)
+                    taps[i][l] = weight[(lane_start(n, N) + l) * step.output + k * step.input + i / 3 * step.row +
+                                        i % 3 * step.column];
+            UNROLL for (int j = 0; j < 3; ++j) kernel_to_points(taps + j, 3, h + j, 3);
+            UNROLL for (int i = 0; i < 6; ++i) kernel_to_points(h + 3 * i, 1, g + 6 * i, 1);
+            const int panel = n / (3 * kLanes) * 3 * kLanes;
+            Real* to = packed + size_t(panel) * K + size_t(k) * panel_width(panel, columns) + n - panel;
+            for (int p = 0; p < kPoints; ++p) store(to + size_t(p) * columns * K, g[p]);
+        }
 }
 
 // How the output is cut into 4x4 tiles and the tiles into blocks, the unit of work of a thread.
@@ -142,9 +188,9 @@ inline void winograd(const Real* x, const Real* weight, const Real* bias, const 
     }
 }
 
-// The gradient of winograd() with respect to its transformed weight: gradient[36][inputs][slots(outputs)], given dy.
-inline void winograd_weight_gradient(const Real* x, const Real* dy, Real* gradient, int batch, int H, int W, int K,
-                                     int N, int threads) {
+// The gradient of winograd() with respect to its weight [outputs][inputs][3][3], in the order that `step` says.
+inline void winograd_weight_gradient(const Real* x, const Real* dy, Real* gradient, Kernel step, int batch, int H,
+                                     int W, int K, int N, int threads) {
     const int columns = slots(N);
     const size_t length = size_t(kPoints) * K * columns;
     const Tiles tiles(batch, H, W, K + columns, threads);
@@ -166,10 +212,20 @@ inline void winograd_weight_gradient(const Real* x, const Real* dy, Real* gradie
                                          panel_width(n, columns));
         }
 #pragma omp for
-        for (size_t i = 0; i < length; ++i) {
-            Real total = 0;
-            for (int t = 0; t < threads; ++t) total += sums[t * length + i];
-            gradient[i] = total;
-        }
+        for (int k = 0; k < K; ++k)
+            for (int n = 0; n < columns; n += kLanes) {
+                Vec g[36], h[18], taps[9];
+                for (int p = 0; p < kPoints; ++p) {
+                    g[p] = Vec{};
+                    for (int t = 0; t < threads; ++t)
+                        g[p] += load(sums.data() + t * length + (size_t(p) * K + k) * columns + n);
+                }
+                UNROLL for (int j = 0; j < 6; ++j) points_to_kernel(g + j, 6, h + j, 6);
+                UNROLL for (int i = 0; i < 3; ++i) points_to_kernel(h + 6 * i, 1, taps + 3 * i, 1);
+                for (int i = 0; i < 9; ++i)
+                    for (int l = 0; l < kLanes; ++l)
+                        gradient[(lane_start(n, N) + l) * step.output + k * step.input + i / 3 * step.row +
+                                 i % 3 * step.column] = taps[i][l];
+            }
     }
 }
