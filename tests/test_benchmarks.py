@@ -58,7 +58,9 @@ class TestTiming:
 
 
 @pytest.mark.parametrize(
-    ("name", "tables"), [("forward", 2), ("predict", 2), ("train_step", 1)], ids=["forward", "predict", "train_step"]
+    ("name", "tables"),
+    [("forward", 2), ("predict", 2), ("train_step", 1), ("data_pipeline", 2)],
+    ids=["forward", "predict", "train_step", "data_pipeline"],
 )
 def test_cpu_benchmark(name, tables, capsys):
     module = __import__(f"benchmarks.{name}", fromlist=["main"])
