@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -151,7 +152,7 @@ def run_plot(
     """
     heights = [2.3, 2.3, 0.28 * (len(table[1]) + 2), *(11.5 / sum(_width(p) for p in row) + 0.1 for row in pictures)]
     figure = Figure(figsize=(12, sum(heights)), dpi=110, layout="constrained", facecolor="white")
-    parts = figure.subfigures(len(heights), 1, height_ratios=heights)
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     cells = [*parts[0].subplots(1, 3), *parts[1].subplots(1, 3)]
     _facts(cells[0], facts)
     for axes in cells[1 + len(curves) :]:
@@ -174,14 +175,15 @@ def run_plot(
 
 def _width(picture: Image) -> float:
     """The width of a picture whose height is 1."""
-    return picture.shape[1] / picture.shape[0]
+    height, width = picture.shape[:2]
+    return float(width / height)
 
 
 def _facts(axes: Axes, facts: Sequence[tuple[str, str]]) -> None:
     axes.set_axis_off()
     step = 1 / max(10, len(facts))
     for line, (name, value) in enumerate(facts):
-        place = {"y": 1 - line * step, "va": "top", "fontsize": 8, "transform": axes.transAxes, "parse_math": False}
+        place: dict[str, Any] = {"y": 1 - line * step, "va": "top", "fontsize": 8, "transform": axes.transAxes, "parse_math": False}
         axes.text(0.0, s=name, color=_GREY, **place)
         axes.text(0.27, s=value, **place)
 
