@@ -183,7 +183,13 @@ def _facts(axes: Axes, facts: Sequence[tuple[str, str]]) -> None:
     axes.set_axis_off()
     step = 1 / max(10, len(facts))
     for line, (name, value) in enumerate(facts):
-        place: dict[str, Any] = {"y": 1 - line * step, "va": "top", "fontsize": 8, "transform": axes.transAxes, "parse_math": False}
+        place: dict[str, Any] = {
+            "y": 1 - line * step,
+            "va": "top",
+            "fontsize": 8,
+            "transform": axes.transAxes,
+            "parse_math": False,
+        }
         axes.text(0.0, s=name, color=_GREY, **place)
         axes.text(0.27, s=value, **place)
 
