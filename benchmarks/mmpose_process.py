@@ -21,7 +21,9 @@ def put_stubs() -> None:
     operations = types.ModuleType("mmcv.ops")
     operations.__getattr__ = lambda name: MagicMock(name=name)  # type: ignore[method-assign]
     sys.modules["mmcv.ops"] = operations
-    for name in ("mmdet", "mmdet.utils", "mmdet.models", "mmdet.datasets", "mmdet.structures"):
+    # torchvision too: it is there only where its build fits torch, and only drawing needs it.
+    stubbed = ("mmdet", "mmdet.utils", "mmdet.models", "mmdet.datasets", "mmdet.structures")
+    for name in (*stubbed, "torchvision", "torchvision.transforms"):
         module = types.ModuleType(name)
         module.__getattr__ = lambda attribute: MagicMock(name=attribute)  # type: ignore[method-assign]
         module.__version__ = "3.2.0"  # type: ignore[attr-defined]
@@ -30,10 +32,12 @@ def put_stubs() -> None:
 
 def build(network: dict[str, Any]) -> torch.nn.Module:
     """The TopdownPoseEstimator of td-hm_hrnetv2-w18, with these channels."""
+    import mmpose.codecs
+    import mmpose.models  # noqa: F401 (registers)
+    from mmengine.registry import init_default_scope
     from mmpose.registry import MODELS
-    from mmpose.utils import register_all_modules
 
-    register_all_modules(init_default_scope=True)
+    init_default_scope("mmpose")
     c, modules, blocks = network["channels"], network["modules"], network["blocks"]
     stages: dict[str, Any] = {
         "stage1": {

@@ -199,7 +199,7 @@ def for_inference(net: HRNetV2, *, crop_size: int, backend: str = "auto") -> Cal
     - "torch": torch's operations, on any device and in the network's number type;
     - "auto": native where it can be had, else torch.
 
-    The heatmaps differ from the network's own by rounding: about 1e-6 of their size with "torch", 2e-5 with "native".
+    The heatmaps differ from the network's own by rounding: a few millionths of their size (W18, float32).
 
     Raises:
         ValueError: an unknown backend, a crop size that is no multiple of 32, or "native" where it cannot be had.
