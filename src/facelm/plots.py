@@ -190,15 +190,19 @@ def _facts(axes: Axes, facts: Sequence[tuple[str, str]]) -> None:
             "transform": axes.transAxes,
             "parse_math": False,
         }
-        axes.text(0.0, s=name, color=_GREY, **place)
-        axes.text(0.27, s=value, **place)
+        short = value if len(value) <= 44 else f"{value[:41]}..."
+        for x, text, color in ((0.0, name, _GREY), (0.22, short, "black")):
+            axes.text(x, s=text, color=color, in_layout=False, **place)  # long text must not squeeze the curves
 
 
 def _table(axes: Axes, table: tuple[Sequence[str], Sequence[Sequence[object]]]) -> None:
     columns, rows = table
     texts = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     axes.set_axis_off()
-    drawn = axes.table(texts, colLabels=list(columns), loc="center", cellLoc="right", edges="horizontal")
+    widths = [0.2, *[0.8 / (len(columns) - 1)] * (len(columns) - 1)]
+    drawn = axes.table(
+        texts, colLabels=list(columns), colWidths=widths, loc="center", cellLoc="right", edges="horizontal"
+    )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(9)
     for cell in drawn.get_celld().values():
