@@ -110,6 +110,7 @@ class TestSweep:
         for run, lr in ((sweep.failed, "lr=-1"), (sweep.good, "lr=0.002")):
             assert (run.project, run.job_type, run.notes, run.group) == ("facelm", "train", "two jobs", "demo lr")
             assert run.name.startswith("demo model=hrnetv2_tiny")
+            assert run.name.endswith(lr)
             assert {"demo", "drawn", "size=64", lr} <= set(run.tags)
             assert not any("logger" in tag or "experiment" in tag for tag in run.tags)
 
@@ -249,6 +250,37 @@ class TestResuming:
         assert run.curve("val/nme")[0] == [9]
 
 
+@pytest.mark.slow
+class TestCommandLine:
+    def test_two_ranks_of_a_sweeps_job_are_one_run(self, drawn_root, tmp_path):
+        overrides = ["experiment=demo", *TINY, "data=w300", f"data.root={drawn_root}", "trainer.max_epochs=1"]
+        overrides += ["trainer.devices=2", "trainer.strategy=ddp", "logger=wandb", "seed=1"]
+        command = [sys.executable, "-m", "facelm.train", "-m", *overrides, f"hydra.sweep.dir={tmp_path / 'seeds'}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        (run,) = map(read_offline_run, offline_runs(tmp_path))
+        assert (run.group, run.exit_code) == ("demo seeds", 0)
+        assert "seed=1" in run.tags
+        assert run.curve("train/loss")[0] == [2]
+        assert run.table("report/table")[1][0][0] == "common"
+        assert {"best", "last", "latest"} == {
+            a for one in run.artifacts if one["type"] == "model" for a in one["aliases"]
+        }
+
+    def test_an_evaluation_says_what_it_evaluated(self, good, run_dir, tmp_path):
+        command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint={run_dir}", "logger=wandb"]
+        command += [f"hydra.run.dir={tmp_path}", f"report_dir={tmp_path / 'report'}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        (run,) = map(read_offline_run, offline_runs(tmp_path))
+        best = run_dir / "checkpoints" / "best.ckpt"
+        assert (run.job_type, run.exit_code) == ("evaluate", 0)
+        assert run.config["source"] == {
+            "name": f"model-{good.id}", "path": str(best), "sha256": hashlib.sha256(best.read_bytes()).hexdigest(),
+        }  # fmt: skip
+        assert run.table("report/table") == good.table("report/table")
+
+
 class TestNames:
     def test_what_the_config_gives_wins(self, no_key, tmp_path):
         given = {"group": "g", "job_type": "j", "name": "n", "notes": "why", "id": "myid", "entity": "team"}
@@ -273,6 +305,16 @@ class TestNames:
                      "data.root='/a/b/300w/'", "hydra.sweep.dir=/x", "codec=dark", "~ema", "resume=a.ckpt")  # fmt: skip
         short = plan(Path(), overrides=overrides).short_overrides()
         assert short == ["lr=0.1", "profiler=simple", "root=300w", "codec=dark", "~ema"]
+
+    def test_a_name_without_room_loses_its_longest_parts(self, no_key, tmp_path):
+        asked = {}
+        no_key.setattr(wandb, "init", lambda **options: asked.update(options) or 1 / 0)
+        overrides = (f"data.counts={'x' * 70}", "crop.size=64", f"model.name={'y' * 60}", "seed=3")
+        ours = tracker(mode="offline")
+        ours.start(plan(tmp_path, overrides=overrides))
+        ours.finish(0)
+        assert asked["name"] == f"demo size=64 name={'y' * 60} seed=3"
+        assert asked["tags"] == ["demo", ("counts=" + "x" * 70)[:64], "size=64", ("name=" + "y" * 60)[:64], "seed=3"]
 
     def test_an_unknown_mode_is_an_error(self):
         with pytest.raises(ValueError, match=r"logger\.mode is one of online, offline, disabled or null, got 'of'"):
@@ -395,6 +437,25 @@ class TestSource:
     def test_another_file_is_not_linked(self, monkeypatch, caplog):
         assert self.link(monkeypatch, "beef") == (["team/facelm/model-abc:best"], [])
         assert "not linked to the artifact model-abc (ValueError: it holds another file" in caplog.text
+
+
+class TestShowing:
+    def test_an_offline_run_on_one_page(self, sweep, tmp_path, capsys):
+        from facelm.data.images import read_image
+        from facelm.tracking.__main__ import main
+
+        assert main([str(sweep.folder / "1"), "--picture", str(tmp_path / "run.png")]) == 0
+        height, width, _ = read_image(tmp_path / "run.png").shape
+        assert height > width > 1000
+        said = capsys.readouterr().out
+        assert f"model-{sweep.good.id} (best" in said
+        assert "24 faces" in said
+
+    def test_no_run(self, tmp_path, capsys):
+        from facelm.tracking.__main__ import main
+
+        assert main([str(tmp_path)]) == 1
+        assert "error: no offline W&B run under" in capsys.readouterr().err
 
 
 class TestOfflineFile:

@@ -120,7 +120,7 @@ class WandbTracker(Tracker):
             dir=plan.folder.resolve(),
             group=self._group or plan.sweep,
             job_type=self._job_type or plan.job_type,
-            name=(self._name or " ".join([plan.experiment, *short]))[:LONGEST_NAME],
+            name=(self._name or _name(plan.experiment, short))[:LONGEST_NAME],
             tags=list(dict.fromkeys(tag[:LONGEST_TAG] for tag in (plan.experiment, *short, *self._tags) if tag)),
             id=run_id,
             resume="allow" if mode == "online" and run_id else None,
@@ -244,6 +244,14 @@ class WandbTracker(Tracker):
             if artifact.metadata.get("sha256") != checkpoint["sha256"]:
                 raise ValueError(f"it holds another file than {checkpoint['path']}")
             self._run.use_artifact(artifact)
+
+
+def _name(experiment: str, overrides: list[str]) -> str:
+    """The experiment and its overrides, without the longest ones if there is no room for all."""
+    parts = list(overrides)
+    while parts and len(" ".join([experiment, *parts])) > LONGEST_NAME:
+        parts.remove(max(parts, key=len))
+    return " ".join([experiment, *parts])
 
 
 def _checkpoint_facts(path: Path) -> dict[str, Any]:
