@@ -1,4 +1,5 @@
 import cv2
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -8,12 +9,25 @@ from facelm.cli import main
 from facelm.codec import build_codec
 from facelm.commands.browse import compose_config, first_items
 from facelm.commands.contact_sheet import contact_sheet, overlay_heat, training_tile
-from facelm.data.datamodule import FaceDataModule
 from facelm.landmarks import IBUG68
 from facelm.launch import build_data
-from facelm.train import train
 
 DRAWN_COUNTS = "data.counts={train:24,common:6,challenge:4,test:4}"  # as drawn_root has them, or it is drawn anew
+
+
+class Watcher(L.LightningModule):
+    """A training that keeps its batches and learns nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.batches = []
+
+    def training_step(self, batch):
+        self.batches.append({key: value.clone() for key, value in batch.items()})
+
+    def configure_optimizers(self):
+        return None
 
 
 @pytest.fixture
@@ -30,28 +44,30 @@ def sheet(path):
 
 
 class TestWhatIsShown:
-    def test_it_is_what_training_sees(self, overrides, tmp_path, monkeypatch):
-        """The first batch of the second epoch, pixel for pixel, taken from a real training."""
-        seen = []
-        keep = FaceDataModule.on_after_batch_transfer
-
-        def spy(self, batch, index):
-            if self.trainer.training:
-                seen.append({key: value.clone() for key, value in batch.items()})
-            return keep(self, batch, index)
-
-        monkeypatch.setattr(FaceDataModule, "on_after_batch_transfer", spy)
-        cfg = compose_config([*overrides, "augment=strong", "trainer.max_epochs=2", f"run_dir={tmp_path}"])
-        train(cfg)
-        batches = -(-24 // 8)
+    def test_it_is_what_training_sees(self, overrides):
+        """The first batch of the second epoch of a training, pixel for pixel."""
+        cfg = compose_config([*overrides, "augment=strong"])
+        network = Watcher()
+        trainer = L.Trainer(
+            max_epochs=2,
+            accelerator="cpu",
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(network, datamodule=build_data(cfg))
         data = build_data(cfg)
         data.setup()
         items, names = first_items(data, 1, 8)
-        assert len(seen) == 2 * batches
+        batches = -(-24 // 8)
+        assert len(network.batches) == 2 * batches
         for key in ("image", "landmarks_crop", "index"):
-            expected = seen[batches][key]
-            assert torch.equal(torch.stack([torch.as_tensor(item[key]) for item in items]), expected)
-        assert names == [data.train_faces[i].name for i in seen[batches]["index"].tolist()]
+            shown = torch.stack([torch.as_tensor(item[key]) for item in items])
+            assert torch.equal(shown, network.batches[batches][key])
+        assert names == [data.train_faces[i].name for i in network.batches[batches]["index"].tolist()]
 
     def test_epochs_differ_and_repeat(self, overrides, tmp_path):
         for name, epoch in [("a", 0), ("b", 1), ("c", 0)]:
@@ -104,9 +120,9 @@ class TestTiles:
         assert (tile * columns).sum() / tile.sum() == pytest.approx(30 * 4 + 1.5, abs=0.5)
         assert (tile * rows).sum() / tile.sum() == pytest.approx(20 * 4 + 1.5, abs=0.5)
 
-    def test_no_heat_leaves_the_picture(self):
+    def test_without_heat_the_picture_is_darker_and_no_more(self):
         image = np.full((16, 16, 3), 200, np.uint8)
-        assert np.array_equal(overlay_heat(image, np.zeros((4, 4), np.float32), 4, 0), image)
+        assert (overlay_heat(image, np.zeros((4, 4), np.float32), 4, 0) == 140).all()
 
     def test_titles_of_any_length_and_script(self):
         tile = np.full((64, 64, 3), 99, np.uint8)

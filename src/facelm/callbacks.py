@@ -90,6 +90,7 @@ class LastCheckpoint(Checkpoint):
         self.path = path
         self.every_n_steps = every_n_steps
         self._told_to_stop = False
+        self._saved_to_stop = False
         self._step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -108,17 +109,23 @@ class LastCheckpoint(Checkpoint):
             return
         stop = trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
         if stop or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
-            self._save(trainer, stop)
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self._saved_to_stop = stop
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Stops here if the run was told to: by now the loggers have the last batch, which is in the checkpoint."""
+        if self._saved_to_stop:
+            self._leave()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves after validation."""
-        self._save(trainer, trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False))
-
-    def _save(self, trainer: L.Trainer, stop: bool) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
-        if stop:
-            log.warning(f"stopped by SIGTERM; go on with resume={self.path}")
-            raise Stopped
+        if trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False):
+            self._leave()
+
+    def _leave(self) -> None:
+        log.warning(f"stopped by SIGTERM; go on with resume={self.path}")
+        raise Stopped
 
 
 def checkpoints(folder: Path, every_n_steps: int | None) -> list[Callback]:

@@ -90,6 +90,7 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
         clip_warmup=cfg.optim.clip_warmup,
         channels_last=cfg.channels_last,
         compile_net=cfg.compile,
+        native=cfg.native,
         record=plain(cfg),
         mean_shape=shape.tolist(),
     )

@@ -51,7 +51,7 @@ class LitLandmarks(L.LightningModule):
         clip_warmup: bool = False,
         channels_last: bool = True,
         compile_net: bool = False,
-        native: bool = True,
+        native: bool = False,
         record: dict[str, Any] | None = None,
         mean_shape: list[list[float]] | None = None,
     ) -> None:

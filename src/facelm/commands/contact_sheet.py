@@ -75,7 +75,7 @@ def training_tile(item: Mapping[str, Any], scheme: LandmarkScheme, size: int, co
 
 
 def overlay_heat(image: Image, heat: NDArray[np.float32], pixels_of_a_cell: float, first_cell: float) -> Image:
-    """`image` with `heat` `[h, w]` in 0..1 laid over it, black to yellow to white.
+    """`image`, darkened, with `heat` `[h, w]` in 0..1 laid over it, from red by yellow to white.
 
     Convention: cell `i` of the map is centred on pixel `first_cell + i * pixels_of_a_cell`.
     """
