@@ -119,9 +119,10 @@ class TestSameWeights:
         best["facelm"]["config"]["model"] = {"_target_": "os.system", "command": f"touch {marker}"}
         write_whole(best, tmp_path / "edited.ckpt")
         fit([*common, f"run_dir={tmp_path / 'run'}", f"resume={tmp_path / 'edited.ckpt'}"])
-        one, other = last(whole["null"]), last(tmp_path / "run")
-        for key in ("state_dict", "optimizer_states", "global_step"):
-            assert_same(one[key], other[key], key)
+        if best["epoch"] + 1 < EPOCHS:  # else the best epoch was the last one, and nothing was left to train
+            one, other = last(whole["null"]), last(tmp_path / "run")
+            for key in ("state_dict", "optimizer_states", "global_step"):
+                assert_same(one[key], other[key], key)
         assert not marker.exists()
 
 
