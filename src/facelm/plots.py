@@ -150,20 +150,21 @@ def run_plot(
 
     `curves` maps a name to (steps, values); `val/nme` has its minimum marked. `facts` are (name, value) pairs.
     """
-    heights = [2.3, 2.3, 0.28 * (len(table[1]) + 2), *(11.5 / sum(_width(p) for p in row) + 0.1 for row in pictures)]
-    figure = Figure(figsize=(12, sum(heights)), dpi=110, layout="constrained", facecolor="white")
+    heights = [0.17 * len(facts) + 0.2, 2.3, 0.26 * (len(table[1]) + 1) + 0.2]
+    heights += [11.5 / sum(_width(picture) for picture in row) + 0.1 for row in pictures]
+    figure = Figure(figsize=(12, sum(heights)), dpi=90, layout="constrained", facecolor="white")
     parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
-    cells = [*parts[0].subplots(1, 3), *parts[1].subplots(1, 3)]
-    _facts(cells[0], facts)
-    for axes in cells[1 + len(curves) :]:
-        axes.set_axis_off()
-    for axes, (name, (steps, values)) in zip(cells[1:], curves.items(), strict=False):
+    _facts(parts[0].subplots(), facts)
+    for axes, (name, (steps, values)) in zip(parts[1].subplots(1, len(curves)), curves.items(), strict=True):
         axes.plot(steps, values, color="#0077bb", linewidth=1.6, marker="o" if len(steps) < 30 else None, markersize=3)
-        _clean(axes, name)
+        _clean(axes, "")
+        axes.set_title(name, loc="left", fontsize=9, fontweight="bold")
         if name == "val/nme" and len(values):
             best = int(np.argmin(values))
             axes.plot(steps[best], values[best], "o", color="#cc3311", markersize=6)
-            axes.text(steps[best], values[best], f"min {values[best]:.2f}  ", ha="right", va="bottom", fontsize=9)
+            axes.text(
+                0.95, 0.95, f"min {values[best]:.2f}", transform=axes.transAxes, ha="right", va="top", color="#cc3311"
+            )
     _table(parts[2].subplots(), table)
     for part, row in zip(parts[3:], pictures, strict=True):
         columns = part.subplots(1, len(row), squeeze=False, width_ratios=[_width(picture) for picture in row])[0]
@@ -181,18 +182,10 @@ def _width(picture: Image) -> float:
 
 def _facts(axes: Axes, facts: Sequence[tuple[str, str]]) -> None:
     axes.set_axis_off()
-    step = 1 / max(10, len(facts))
     for line, (name, value) in enumerate(facts):
-        place: dict[str, Any] = {
-            "y": 1 - line * step,
-            "va": "top",
-            "fontsize": 8,
-            "transform": axes.transAxes,
-            "parse_math": False,
-        }
-        short = value if len(value) <= 44 else f"{value[:41]}..."
-        for x, text, color in ((0.0, name, _GREY), (0.22, short, "black")):
-            axes.text(x, s=text, color=color, in_layout=False, **place)  # long text must not squeeze the curves
+        height = 1 - line / len(facts)
+        for x, text, color in ((0.0, name, _GREY), (0.09, value, "black")):
+            axes.text(x, height, text, color=color, va="top", fontsize=9, in_layout=False, parse_math=False)
 
 
 def _table(axes: Axes, table: tuple[Sequence[str], Sequence[Sequence[object]]]) -> None:
