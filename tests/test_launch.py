@@ -6,6 +6,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 import facelm.train  # noqa: F401  registers the resolver of hydra.run.dir
 from conftest import TINY, compose
@@ -73,6 +74,7 @@ class TestTrainer:
         """Composition only: torch's SyncBatchNorm refuses CPU tensors."""
         monkeypatch.setenv(ddp.STARTED_BY, "1")
         monkeypatch.setenv("LOCAL_RANK", "1")
+        monkeypatch.setattr(rank_zero_only, "rank", 0)  # the trainer sets it for the whole process: put back afterwards
         monkeypatch.setenv("SLURM_NTASKS", "1")  # inside a SLURM job that is one process, ranks are still ours
         trainer = self.build(
             tmp_path, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.sync_batchnorm=true"

@@ -88,6 +88,7 @@ def tracker(**options) -> WandbTracker:
 @pytest.fixture
 def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """As on a machine where nobody ever used W&B."""
+    wandb.teardown()  # a process that has had a run goes on with the server and the key it knew then
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
