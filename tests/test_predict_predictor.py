@@ -25,6 +25,34 @@ def predictor(*faces, spec=SPEC, **options):
     return Predictor(network, spec, device="cpu", **options)
 
 
+class TestBackends:
+    @pytest.mark.parametrize("flip", ["none", "shifted", "exact"])
+    def test_fast_forms_find_the_same_landmarks_as_the_network(self, flip):
+        spec = dataclasses.replace(SPEC, architecture="hrnetv2_tiny", crop_size=64)
+        net = spec.build_network().eval()
+
+        class AsItIs(torch.nn.Module):
+            def forward(self, images):
+                return net(images)
+
+        expected = Predictor(AsItIs(), spec, device="cpu", flip=flip, refine=0)(map_image(), TIGHT)[0]
+        for backend in ("auto", "torch"):
+            found = Predictor(net, spec, device="cpu", flip=flip, refine=0, backend=backend)(map_image(), TIGHT)[0]
+            assert np.abs(found.landmarks_image - expected.landmarks_image).max() < 0.01
+            assert found.confidence == pytest.approx(expected.confidence, abs=1e-5)
+
+    def test_the_slow_form_is_not_what_runs(self):
+        spec = dataclasses.replace(SPEC, architecture="hrnetv2_tiny", crop_size=64)
+        net = spec.build_network()
+        net.forward = None
+        assert len(Predictor(net, spec, device="cpu")(map_image(), TIGHT)) == 1
+
+    def test_unknown(self):
+        spec = dataclasses.replace(SPEC, architecture="hrnetv2_tiny", crop_size=64)
+        with pytest.raises(ValueError, match="unknown inference backend='fast'"):
+            Predictor(spec.build_network(), spec, device="cpu", backend="fast")
+
+
 class FixedDetector:
     """Finds what it is told to."""
 

@@ -5,8 +5,14 @@ import sys
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from conftest import TINY, compose
+from facelm.evaluation import predict_faces
+from facelm.landmarks import interocular
+from facelm.launch import build_data
+from facelm.loading import load_model
+from facelm.metrics import nme, per_face_error, point_distances
 from facelm.train import train
 
 
@@ -52,6 +58,18 @@ class TestRunFolder:
         best = min(float(row["val/nme"]) for row in rows if row["val/nme"])
         summary = json.loads((trained_run / "report" / "summary.json").read_text())
         assert summary["subsets"]["full"]["nme"] == pytest.approx(best, abs=0.02)
+
+    def test_every_validation_sees_the_weights_of_its_own_epoch(self, trained_run):
+        """The fast form that validates holds a copy of the weights: last.ckpt's NME is that of the last row."""
+        model = load_model(trained_run / "checkpoints" / "last.ckpt")
+        data = build_data(OmegaConf.create({"data": {**model.record["data"], "augmentation": None}}))
+        faces = [f for f, label in zip(*data.evaluation_faces(), strict=True) if label != "test"]
+        found = predict_faces(model.net, model.spec, data.faces_loader(faces), torch.device("cpu"))
+        scheme = model.spec.landmark_scheme()
+        error = nme(per_face_error(point_distances(found.predicted, found.target), interocular(found.target, scheme)))
+        rows = [row for row in csv.DictReader((trained_run / "metrics.csv").open()) if row["val/nme"]]
+        assert float(rows[-1]["val/nme"]) == pytest.approx(100 * float(error), rel=1e-4)
+        assert rows[0]["val/nme"] != rows[-1]["val/nme"]
 
 
 class TestLearning:

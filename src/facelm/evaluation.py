@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from facelm.checkpoint import ModelSpec
 from facelm.inference import normalise, predict_landmarks
 from facelm.metrics import FacePredictions, LandmarkErrors
+from facelm.models.fast import for_inference
 
 Batch = dict[str, Tensor]
 
@@ -21,11 +22,11 @@ def predict_faces(net: nn.Module, spec: ModelSpec, batches: Iterable[Batch], dev
     Convention: landmarks are in image pixels (x, y) with the batch's own origin.
     """
     codec, mirror = spec.build_codec(), spec.landmark_scheme().mirror
-    net = net.to(device).eval()
+    run = for_inference(net.to(device).eval(), crop_size=spec.crop_size)
     errors = LandmarkErrors().to(device)
     for batch in batches:
         inputs = normalise(batch["image"].to(device, non_blocking=True), spec.mean, spec.std, torch.float32)
-        landmarks_crop, _ = predict_landmarks(net, inputs, codec, mirror, spec.flip)
+        landmarks_crop, _ = predict_landmarks(run, inputs, codec, mirror, spec.flip)
         image_from_crop = batch["image_from_crop"].to(device)
         predicted_image = codec.landmarks_in_image(landmarks_crop.double(), image_from_crop)
         errors.update(batch["index"].to(device), predicted_image, batch["landmarks_image"].to(device))

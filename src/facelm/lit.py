@@ -19,6 +19,7 @@ from facelm.inference import normalise, predict_landmarks
 from facelm.landmarks import interocular
 from facelm.metrics import LandmarkErrors, nme, per_face_error, point_distances
 from facelm.models import HRNetV2
+from facelm.models.fast import for_inference
 from facelm.models.training import for_training
 from facelm.schedule import Schedule, clip_warmup
 
@@ -75,6 +76,7 @@ class LitLandmarks(L.LightningModule):
         self.mean_shape = mean_shape
         self.run: dict[str, str] = {}
         self.val_errors = LandmarkErrors()
+        self._inference: Callable[[Tensor], Tensor] | None = None
 
     def on_fit_start(self) -> None:
         """On a CPU, hands the training steps to native code where it can be had: the same numbers up to rounding."""
@@ -103,12 +105,21 @@ class LitLandmarks(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps predictions and annotations in image pixels, keyed by face."""
         inputs = self._inputs(batch["image"])
-        landmarks_crop, _ = predict_landmarks(self.net, inputs, self.codec, self.scheme.mirror, self.spec.flip)
+        landmarks_crop, _ = predict_landmarks(self._validated(), inputs, self.codec, self.scheme.mirror, self.spec.flip)
         predicted_image = self.codec.landmarks_in_image(landmarks_crop.double(), batch["image_from_crop"])
         self.val_errors.update(batch["index"], predicted_image, batch["landmarks_image"])
 
+    def _validated(self) -> Callable[[Tensor], Tensor]:
+        """The network as it is validated: on a CPU in its fast form, made from the weights of this validation."""
+        if self.device.type != "cpu":
+            return self.net
+        if self._inference is None:
+            self._inference = for_inference(self.net, crop_size=self.spec.crop_size)
+        return self._inference
+
     def on_validation_epoch_end(self) -> None:
         """Logs `val/nme` over every face once, whatever the number of ranks."""
+        self._inference = None  # the weights go on changing
         faces = self.val_errors.compute()
         self.val_errors.reset()
         distances = point_distances(faces.predicted, faces.target)

@@ -190,7 +190,7 @@ def _channels_last(weight: Tensor) -> Tensor:
     return weight.clone(memory_format=torch.channels_last)
 
 
-def for_inference(net: HRNetV2, *, crop_size: int, backend: str = "auto") -> Callable[[Tensor], Tensor]:
+def for_inference(net: nn.Module, *, crop_size: int, backend: str = "auto") -> Callable[[Tensor], Tensor]:
     """A function from normalised images `[B, 3, crop_size, crop_size]` to heatmaps `[B, K, S/4, S/4]`.
 
     It holds its own copy of the weights as they are now, with batch norms as in evaluation mode. `backend`:
@@ -199,7 +199,8 @@ def for_inference(net: HRNetV2, *, crop_size: int, backend: str = "auto") -> Cal
     - "torch": torch's operations, on any device and in the network's number type;
     - "auto": native where it can be had, else torch.
 
-    The heatmaps differ from the network's own by rounding: a few millionths of their size (W18, float32).
+    The heatmaps differ from the network's own by rounding: a few millionths of their size (W18, float32). A network
+    that is no `HRNetV2` is returned as it is.
 
     Raises:
         ValueError: an unknown backend, a crop size that is no multiple of 32, or "native" where it cannot be had.
@@ -208,6 +209,8 @@ def for_inference(net: HRNetV2, *, crop_size: int, backend: str = "auto") -> Cal
         raise ValueError(f"unknown inference backend={backend!r}; choose one of {', '.join(BACKENDS)}")
     if crop_size <= 0 or crop_size % 32:
         raise ValueError(f"crop_size={crop_size} must be a positive multiple of 32, such as 128 or 256")
+    if not isinstance(net, HRNetV2):
+        return net
     if backend != "torch":
         from facelm.models import program  # what it loads is of no use elsewhere
 

@@ -21,6 +21,7 @@ from facelm.checkpoint import ModelSpec
 from facelm.geometry import FloatArray, invert, warp
 from facelm.inference import normalise, predict_landmarks
 from facelm.loading import load_model
+from facelm.models.fast import for_inference
 from facelm.predict.detect import Detector, DlibDetector
 from facelm.predict.photographs import Photograph, Source, read_photograph
 
@@ -102,9 +103,12 @@ class Predictor:
         flip: the flip test (see `facelm.inference`); None takes the model's, or `exact` where the model has none.
         refine: how often a face is cropped again, around the landmarks just found. Boxes of a detector lie
             differently on every face; the second crop is the one that the network was trained on.
+        backend: how the network is carried out, see `facelm.models.fast.for_inference`: "auto" takes native kernels on
+            a CPU that has a C++ compiler (two seconds of compiling on its first use), else torch with batch norms
+            folded; "native" and "torch" insist.
 
     Raises:
-        ValueError: no such device or flip test, or `refine` is negative.
+        ValueError: no such device, flip test or backend, or `refine` is negative.
     """
 
     def __init__(
@@ -116,11 +120,12 @@ class Predictor:
         detector: Detector | None = None,
         flip: str | None = None,
         refine: int = 1,
+        backend: str = "auto",
     ) -> None:
         if refine < 0:
             raise ValueError(f"refine={refine}: it is how often a face is cropped again, 0 or more")
         self.device = pick_device(device)
-        self.net = net.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = for_inference(net.eval().to(self.device), crop_size=spec.crop_size, backend=backend)
         usual = "exact" if spec.flip == "none" else spec.flip
         self.spec = replace(spec, flip=usual if flip is None else flip)
         self.scheme = spec.landmark_scheme()
@@ -132,7 +137,7 @@ class Predictor:
     def load(cls, source: str | Path = DEFAULT_MODEL, device: str | torch.device = "auto", **options: Any) -> Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
-        `options` are `detector`, `flip` and `refine`. Raises what `facelm.loading.load_model` raises.
+        `options` are `detector`, `flip`, `refine` and `backend`. Raises what `facelm.loading.load_model` raises.
         """
         model = load_model(source)
         return cls(model.net, model.spec, device=device, **options)
