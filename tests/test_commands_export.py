@@ -20,7 +20,7 @@ class TestExport:
     def test_a_run_is_exported_and_the_check_is_printed(self, trained_run, tmp_path, capsys):
         assert main(["export", "--checkpoint", str(trained_run), "--out", str(tmp_path / "a.onnx")]) == 0
         said = capsys.readouterr().out
-        assert "ONNX Runtime against PyTorch on 32 drawn faces: 100.00 % of 2,176 points agree to 0.01 px" in said
+        assert "ONNX Runtime against the Predictor on 32 drawn faces: 100.00 % of 2,176 points agree to 0.01 px" in said
         assert "NME in its metadata: common" in said
         assert "hrnetv2_tiny, crops of 64 px, codec subpixel" in said
 

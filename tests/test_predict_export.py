@@ -18,8 +18,8 @@ from facelm.loading import LoadedModel
 from facelm.models import build_model
 from facelm.predict import Predictor
 from facelm.predict import export as export_module
-from facelm.predict.export import CropLandmarks, export_onnx
-from facelm.predict.onnx_check import OnnxCheck, check_onnx, drawn_crops, onnx_facts, open_onnx
+from facelm.predict.export import export_onnx
+from facelm.predict.onnx_check import OnnxCheck, check_onnx, cut_crops, drawn_faces, onnx_facts, open_onnx
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -37,6 +37,10 @@ def lively_model(codec="subpixel", seed=0, **spec) -> LoadedModel:
     known = {"name": codec, "sigma": CODECS[codec]}
     spec = ModelSpec(architecture="hrnetv2_tiny", crop_size=64, codec=known, **spec)
     return LoadedModel(net, spec, Path("tiny.ckpt"), "0" * 64, "tiny")
+
+
+def drawn_crops(spec, faces):
+    return cut_crops(*drawn_faces(faces), spec)[0]
 
 
 @pytest.fixture(scope="module", params=CODECS)
@@ -142,7 +146,7 @@ def made(differences, needed=1.0, confidence=0.0, rounding=None):
 class TestTheCheck:
     def test_another_network_does_not_pass(self, one_file):
         other = lively_model(seed=1)
-        check = check_onnx(open_onnx(one_file), CropLandmarks(other.net, other.spec), other.spec, faces=2)
+        check = check_onnx(open_onnx(one_file), other.net, other.spec, faces=2)
         assert not check.passed
         assert "face 0 landmark" in check.report()
         assert "and 1" in check.report().splitlines()[-1]
@@ -150,7 +154,22 @@ class TestTheCheck:
     def test_other_pixels_do_not_pass(self, one_file):
         model = lively_model()
         shifted = replace(model.spec, mean=tuple(value + 20 for value in model.spec.mean))
-        assert not check_onnx(open_onnx(one_file), CropLandmarks(model.net, shifted), shifted, faces=2).passed
+        assert not check_onnx(open_onnx(one_file), model.net, shifted, faces=2).passed
+
+    def test_it_is_the_predictor_that_the_file_is_compared_with(self, one_file, monkeypatch):
+        """Had the predictor another way from crop to photograph, the file would not pass."""
+        model = lively_model()
+        assert check_onnx(open_onnx(one_file), model.net, model.spec, faces=2).passed
+        found = Predictor.faces_in_boxes
+
+        def shifted(self, *arguments, **options):
+            faces = found(self, *arguments, **options)
+            return [[replace(face, landmarks_image=face.landmarks_image + 0.1) for face in own] for own in faces]
+
+        monkeypatch.setattr(Predictor, "faces_in_boxes", shifted)
+        check = check_onnx(open_onnx(one_file), model.net, model.spec, faces=2)
+        assert not check.passed
+        assert 0.01 < np.median(check.differences) < 0.1, "pixels of the crop, each of them several of the photograph"
 
     def test_a_quarter_step_may_flip_where_it_is_due(self):
         differences = np.zeros((20, 100))
@@ -181,7 +200,7 @@ class TestTheCheck:
         target.write_bytes(one_file.read_bytes())
         failed = made(np.ones((2, 68)))
         monkeypatch.setattr(export_module, "check_onnx", lambda *args: failed)
-        with pytest.raises(ValueError, match=r"does not agree with PyTorch and was not kept: .* 0.00 % of 136"):
+        with pytest.raises(ValueError, match=r"does not agree with the Predictor and was not kept: .* 0.00 % of 136"):
             export_onnx(lively_model(seed=2), target)
         assert target.read_bytes() == one_file.read_bytes()
         assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]

@@ -1,8 +1,8 @@
 """A model as one ONNX file that takes crops and gives landmarks: normalising, the network and decoding are inside.
 
 The file needs nothing of facelm to run; what a program has to know beside it, above all which crop to cut and how
-landmarks go back into the photograph, is in its metadata. It is written under another name, checked against PyTorch
-(`onnx_check.py`), and gets its name only when it agrees.
+landmarks go back into the photograph, is in its metadata. It is written under another name, checked against the
+`Predictor` (`onnx_check.py`), and gets its name only when it agrees.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def export_onnx(model: LoadedModel, path: str | Path, *, nme: Mapping[str, float
     Raises:
         ImportError: onnx or onnxruntime is not installed.
         OSError: `path` cannot be written.
-        ValueError: `path` does not end in .onnx, or the file does not agree with PyTorch and was thrown away.
+        ValueError: `path` does not end in .onnx, or the file does not agree with the Predictor and was thrown
+            away.
     """
     path = Path(path)
     if path.suffix.lower() != ".onnx":
@@ -72,9 +73,9 @@ def export_onnx(model: LoadedModel, path: str | Path, *, nme: Mapping[str, float
     try:
         unchecked.touch()  # a name that cannot be is found out before the work
         _write(module, model.spec, metadata(model, nme or {}), unchecked)
-        check = check_onnx(open_onnx(unchecked), module, model.spec)
+        check = check_onnx(open_onnx(unchecked), model.net, model.spec)
         if not check.passed:
-            raise ValueError(f"the ONNX file does not agree with PyTorch and was not kept: {check.report()}")
+            raise ValueError(f"the ONNX file does not agree with the Predictor and was not kept: {check.report()}")
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)

@@ -1,10 +1,14 @@
-"""Whether an ONNX file gives the landmarks that PyTorch gives, on drawn faces, in ONNX Runtime."""
+"""Whether an ONNX file, in ONNX Runtime, gives the landmarks that the `Predictor` gives, on drawn faces.
+
+The file's crops are cut, and its landmarks taken back into the photograph, as its metadata say; so the check also
+notices a file whose normalisation, crop or pixel origin is not the predictor's.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from facelm.boxes import box_from_landmarks, crop_from_image
+from facelm.boxes import Box, box_from_landmarks, crop_from_image
 from facelm.checkpoint import ModelSpec
 from facelm.data.synthetic import draw_face
-from facelm.geometry import FloatArray, Image, warp
+from facelm.geometry import FloatArray, Image, invert, warp
+from facelm.inference import normalise
+from facelm.predict.photographs import Photograph
+from facelm.predict.predictor import Predictor
 
 TOLERANCE = 0.01
 """Pixels of the crop."""
@@ -36,7 +43,7 @@ _BATCHES = (1, 7)  # faces at a time: N is to be dynamic
 
 @dataclass(frozen=True, eq=False)
 class OnnxCheck:
-    """How far two runs of the same faces are apart: `differences` `[N, K]` in pixels of the crop, and confidences'.
+    """How far the file is from the predictor: `differences` `[N, K]` in pixels of the crop, and confidences'.
 
     `needed` is the share of points that have to agree to TOLERANCE. `rounding` `[N, K]` is how far PyTorch itself
     moves a point when it computes in float64: where a heatmap is so flat that rounding decides, no two programs
@@ -65,9 +72,10 @@ class OnnxCheck:
         agreeing = self.differences[self._agreeing]
         others = [(i, k) for i, k in np.argwhere(~self._agreeing).tolist()]
         largest = f"{agreeing.max():.5f}" if len(agreeing) else "-"
+        share = 100 * len(agreeing) / self.differences.size
         head = (
-            f"ONNX Runtime against PyTorch on {faces} drawn faces: {100 * len(agreeing) / self.differences.size:.2f} % "
-            f"of {faces * points:,} points agree to {TOLERANCE} px of the crop ({100 * self.needed:g} % needed), the "
+            f"ONNX Runtime against the Predictor on {faces} drawn faces: {share:.2f} % of {faces * points:,} points "
+            f"agree to {TOLERANCE} px of the crop ({100 * self.needed:g} % needed), the "
             f"largest difference among them is {largest} px; confidences differ by up to "
             f"{self.confidence_difference:.0e}"
         )
@@ -81,29 +89,61 @@ class OnnxCheck:
         return f"  face {face} landmark {landmark}: {self.differences[face, landmark]:.2g} px{excuse}"
 
 
-def check_onnx(session: Any, module: nn.Module, spec: ModelSpec, faces: int = FACES) -> OnnxCheck:
-    """ONNX Runtime's `session` compared with `module` (see `export.CropLandmarks`) on crops of drawn faces."""
-    crops = drawn_crops(spec, faces)
-    found, confidence = _run(session, crops)
-    expected, sure = _run_torch(module, crops)
-    differences = np.abs(found - expected).max(axis=-1)
+def check_onnx(session: Any, net: nn.Module, spec: ModelSpec, faces: int = FACES) -> OnnxCheck:
+    """ONNX Runtime's `session` compared with the `Predictor` of `net` on drawn faces, in their annotated boxes.
+
+    The predictor makes no flip test and no second crop here, as the file makes none.
+    """
+    photographs, boxes = drawn_faces(faces)
+    crops, image_from_crop = cut_crops(photographs, boxes, spec)
+    landmarks_crop, confidence = _run(session, crops)
+    found = landmarks_in_photograph(landmarks_crop, image_from_crop, spec)
+    predictor = Predictor(net, spec, device="cpu", flip="none")
+    predicted = [face for (face,) in predictor.faces_in_boxes(photographs, [[box] for box in boxes], refine=0)]
+    expected, sure = (
+        np.stack([getattr(face, name) for face in predicted]) for name in ("landmarks_image", "confidence")
+    )
+    pixel = np.array([box.side for box in boxes]) * spec.crop_scale / spec.crop_size  # of the crop, in the photograph
+    differences = np.abs(found - expected).max(axis=-1) / pixel[:, None]
     rounding = np.zeros_like(differences)
     quarter_steps = spec.codec.get("name") in QUARTER_STEP_CODECS
     if not quarter_steps and len(rows := np.flatnonzero(~(differences <= TOLERANCE).all(axis=1))):
-        exact, _ = _run_torch(copy.deepcopy(module).double(), crops[rows])
-        rounding[rows] = np.abs(exact - expected[rows]).max(axis=-1)
+        rounding[rows] = _rounding(net, spec, crops[rows])
     needed = LEAST_AGREEING if quarter_steps else 1.0
     return OnnxCheck(differences, float(np.abs(confidence - sure).max()), needed, rounding)
 
 
-def drawn_crops(spec: ModelSpec, faces: int) -> Image:
-    """Evaluation crops `[N, S, S, 3]` of drawn faces, the same ones every time."""
-    crops = []
-    for index in range(faces):
-        image, landmarks_image = draw_face(np.random.default_rng(index))
-        matrix = crop_from_image(box_from_landmarks(landmarks_image), spec.crop_size, spec.crop_scale)
-        crops.append(warp(image, matrix, spec.crop_size))
-    return np.stack(crops)
+def drawn_faces(count: int) -> tuple[list[Photograph], list[Box]]:
+    """Drawn photographs of a face each, the same ones every time, and the faces' training boxes."""
+    drawn = [draw_face(np.random.default_rng(index)) for index in range(count)]
+    return [Photograph(image) for image, _ in drawn], [box_from_landmarks(landmarks) for _, landmarks in drawn]
+
+
+def cut_crops(photographs: Sequence[Photograph], boxes: Sequence[Box], spec: ModelSpec) -> tuple[Image, FloatArray]:
+    """The crops `[N, S, S, 3]` of the boxes, cut as `export.how_to_crop` says, and `image_from_crop` `[N, 3, 3]`."""
+    offset = 1 - spec.pixel_origin
+    moved = [replace(box, center=(box.center[0] + offset, box.center[1] + offset)) for box in boxes]
+    matrices = [crop_from_image(box, spec.crop_size, spec.crop_scale) for box in moved]
+    pairs = zip(photographs, matrices, strict=True)
+    crops = np.stack([warp(photograph.pixels, matrix, spec.crop_size) for photograph, matrix in pairs])
+    return crops, np.stack([invert(matrix) for matrix in matrices])
+
+
+def landmarks_in_photograph(landmarks_crop: FloatArray, image_from_crop: FloatArray, spec: ModelSpec) -> FloatArray:
+    """Landmarks `[N, K, 2]` in pixels of the photograph, brought back as `export.how_to_go_back` says."""
+    back = spec.build_codec().landmarks_in_image(torch.from_numpy(landmarks_crop), torch.from_numpy(image_from_crop))
+    return np.asarray(back.numpy() - (1 - spec.pixel_origin), np.float64)
+
+
+@torch.inference_mode()
+def _rounding(net: nn.Module, spec: ModelSpec, crops: Image) -> FloatArray:
+    """How far `net` moves each point `[N, K]`, in pixels of the crop, when it computes in float64."""
+    codec, images = spec.build_codec(), torch.from_numpy(crops)
+    single, double = (
+        codec.decode(kind(normalise(images, spec.mean, spec.std, dtype)))[0].double()
+        for kind, dtype in ((net, torch.float32), (copy.deepcopy(net).double(), torch.float64))
+    )
+    return np.asarray((single - double).abs().amax(dim=-1).numpy())
 
 
 def open_onnx(path: str | Path) -> Any:
@@ -146,13 +186,6 @@ def onnx_facts(session: Any) -> dict[str, str]:
 def _run(session: Any, crops: Image) -> tuple[FloatArray, FloatArray]:
     outputs = [session.run(None, {session.get_inputs()[0].name: part}) for part in _parts(crops)]
     landmarks, confidences = (np.concatenate(parts).astype(np.float64) for parts in zip(*outputs, strict=True))
-    return landmarks, confidences
-
-
-@torch.inference_mode()
-def _run_torch(module: nn.Module, crops: Image) -> tuple[FloatArray, FloatArray]:
-    outputs = [module(torch.from_numpy(part)) for part in _parts(crops)]
-    landmarks, confidences = (torch.cat(parts).double().numpy() for parts in zip(*outputs, strict=True))
     return landmarks, confidences
 
 
