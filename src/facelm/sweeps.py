@@ -143,7 +143,10 @@ def table(rows: Sequence[Row]) -> str:
     lines = [f"{len(rows)} runs: {said}. NME in percent, inter-ocular, best validation first."]
     if len(rows) > 1 and shared:
         lines[0] += f" All with {_code(shared)}."
-    lines += ["", *_markdown(["run", "overrides", "status", "val", *names, "minutes"], _run_cells(rows, shared, names))]
+    lines += [
+        "",
+        *markdown_table(["run", "overrides", "status", "val", *names, "minutes"], _run_cells(rows, shared, names)),
+    ]
     if groups := _seed_groups(rows):
         lines += ["", "Mean ± standard deviation over seeds:", ""]
         cells = []
@@ -151,7 +154,7 @@ def table(rows: Sequence[Row]) -> str:
             own = [override for override in overrides if override not in shared]
             columns = [[row.val for row in group], *([row.nme.get(name) for row in group] for name in names)]
             cells.append([_code(own), str(len(group)), *map(_mean_and_sd, columns)])
-        lines += _markdown(["overrides", "n", "val", *names], cells)
+        lines += markdown_table(["overrides", "n", "val", *names], cells)
     failed = [f"- {row.name}: {row.error.splitlines()[0]}" for row in rows if row.error and row.status == "failed"]
     return "\n".join([*lines, *(["", "What failed:", "", *failed] if failed else [])]) + "\n"
 
@@ -270,7 +273,8 @@ def _seed_groups(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
     return {overrides: group for overrides, group in groups.items() if len(group) > 1}
 
 
-def _markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table; words stand to the left, numbers to the right."""
     rule = ["---" if name in ("run", "overrides", "status") else "---:" for name in header]
     return ["| " + " | ".join(line) + " |" for line in (header, rule, *cells)]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from facelm.paired import paired_table
 from facelm.sweeps import in_order, read_run, run_folders, table, write_table
 
 EXAMPLES = """
 examples:
   facelm compare outputs/demo/*
   facelm compare outputs/demo/sweep_2025-01-31_12-00-00 outputs/other/2025-02-01_09-30-00 --out comparison
+  facelm compare outputs/new_recipe --baseline outputs/old_recipe
 """
 
 
@@ -19,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or a sweep's: all its jobs")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="writes sweep.md and sweep.csv there too")
+    help_ = "adds the paired differences to this run over the same faces, with bootstrap intervals"
+    parser.add_argument("--baseline", type=Path, metavar="RUN", help=help_)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,6 +34,9 @@ def run(args: argparse.Namespace) -> int:
             name = folder.name if len(args.runs) == 1 else str(folder)
             rows[folder.resolve()] = read_run(folder, name)
     print(table(in_order(list(rows.values()))), end="")
+    if args.baseline is not None:
+        others = [(row.name, path) for path, row in rows.items() if path != args.baseline.resolve()]
+        print("\n" + paired_table(args.baseline, others), end="")
     if args.out is not None:
         write_table(args.out, list(rows.values()), "Comparison")
     return 0
