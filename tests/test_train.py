@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from conftest import TINY, compose
+from facelm.data.synthetic import draw_dataset
 from facelm.evaluation import predict_faces
 from facelm.landmarks import interocular
 from facelm.launch import build_data
@@ -70,6 +71,21 @@ class TestRunFolder:
         rows = [row for row in csv.DictReader((trained_run / "metrics.csv").open()) if row["val/nme"]]
         assert float(rows[-1]["val/nme"]) == pytest.approx(100 * float(error), rel=1e-4)
         assert rows[0]["val/nme"] != rows[-1]["val/nme"]
+
+
+class TestWithoutValidation:
+    def test_every_face_trains_and_the_last_checkpoint_is_the_result(self, tmp_path, capfd):
+        root = draw_dataset(tmp_path / "faces", counts={"train": 8}, processes=1)
+        overrides = [f"data.root={root}", "data.hold_out=0", "trainer.max_epochs=1", "ema.decay=0.9"]
+        assert run_train(*overrides, f"run_dir={tmp_path / 'run'}") is None
+        assert load_model(tmp_path / "run").path.name == "last.ckpt"
+        assert not (tmp_path / "run" / "report").exists()
+        assert "monitor" not in capfd.readouterr().err
+
+    @pytest.mark.parametrize("share", ["-0.1", "1"])
+    def test_the_share_has_bounds(self, share, tmp_path):
+        with pytest.raises(ValueError, match="is a share of the training faces: 0 or more, below 1"):
+            run_train(f"data.hold_out={share}", f"run_dir={tmp_path}")
 
 
 class TestLearning:

@@ -158,6 +158,8 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*sync_dist=True.*",  # val/nme is computed from all ranks' faces: every rank logs the same value
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*Total length of `list` across ranks is zero.*",  # a run without validation says so itself
+        ".*could not find the monitored key.*",
         ".*your dataloader is not resumable.*",  # ours is: the data module has its position from the checkpoint
     ):
         warnings.filterwarnings("ignore", message)

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 def train(cfg: DictConfig) -> float | None:
     """Trains, writes the report of the best checkpoint, and returns its validation NME in percent.
 
+    A run without validation faces (`data.hold_out=0`) has nothing to choose by and nothing to report: its result is
+    last.ckpt.
+
     Raises:
         ValueError: a config value is wrong, or data are unreadable.
         FileNotFoundError: no data, no weights, or no checkpoint to resume from.

@@ -58,6 +58,7 @@ class FaceDataModule(L.LightningDataModule):
         train_list: str | None = None,
         val_list: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        hold_out: float = 0.1,
         drop_last: bool = False,
         cache: Literal["none", "disk"] = "none",
         cache_dir: str | None = None,
@@ -67,6 +68,8 @@ class FaceDataModule(L.LightningDataModule):
         super().__init__()
         if cache not in ("none", "disk"):
             raise ValueError(f"data.cache={cache!r} is none of none, disk")
+        if not 0 <= hold_out < 1:
+            raise ValueError(f"data.hold_out={hold_out} is a share of the training faces: 0 or more, below 1")
         self.root = Path(root).expanduser()
         self.crop_size = crop_size
         self.crop_scale = crop_scale
@@ -77,6 +80,7 @@ class FaceDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.train_list = train_list
         self.val_list = val_list
+        self.hold_out = hold_out
         self.drop_last = drop_last
         self.cache = cache
         self.cache_dir = cache_dir
@@ -121,13 +125,16 @@ class FaceDataModule(L.LightningDataModule):
                 f"validation on {self.val_name}: the best epoch is chosen on the reported set, as both references do. "
                 "data.val_list=FILE chooses it on other faces"
             )
+        elif self.hold_out == 0:
+            log.info(f"no validation: there is no validation subset under {self.root}, and data.hold_out=0")
         else:
             self.val_name = "held-out"
-            self.train_faces, self.val_faces = hold_out(self.train_faces, 0.1)
+            self.train_faces, self.val_faces = hold_out(self.train_faces, self.hold_out)
             log.info(f"no validation subset under {self.root}: {len(self.val_faces)} training faces are held out")
-        log.info(f"{len(self.train_faces)} faces train, {len(self.val_faces)} validate ({self.val_name})")
+        validated = f"{len(self.val_faces)} validate ({self.val_name})" if self.val_faces else "none validate"
+        log.info(f"{len(self.train_faces)} faces train, {validated}")
         self._train_source = self._source(self.train_faces, self.augmentation)
-        self._val_source = self._source(self.val_faces, None)
+        self._val_source = self._source(self.val_faces, None) if self.val_faces else None
 
     def train_dataloader(self) -> Loader:
         """Augmented crops in an order that depends on (seed, epoch) alone."""
@@ -144,8 +151,10 @@ class FaceDataModule(L.LightningDataModule):
         batches.set_epoch(self._resumed["epoch"])
         return self._loader(self._dataset(self.train_faces, self.augmentation, self._train_source), batches)
 
-    def val_dataloader(self) -> Loader:
-        """Evaluation crops of every validation face."""
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Evaluation crops of every validation face; nothing where no face validates."""
+        if not self.val_faces:
+            return []
         batches = EpochBatches(
             len(self.val_faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
         )
