@@ -1,4 +1,7 @@
-"""The commands in README.md and docs/running.md compose; the demo is run whole by the slow tests."""
+"""The commands in README.md and docs/running.md compose, its prediction runs; the demo is for the slow tests.
+
+The program in README.md that runs an ONNX file is run by `test_predict_export.py`.
+"""
 
 import json
 import re
@@ -7,9 +10,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+import facelm.predict.detect as detect
+import facelm.predict.predictor as predictor_module
 from conftest import compose
+from facelm import cards
+from facelm.boxes import CONVENTIONS, box_from_landmarks
+from facelm.cli import main
+from facelm.data.synthetic import draw_face
+from facelm.models import save_weights
+from perfect_network import SPEC
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/running.md")
@@ -57,6 +70,58 @@ def test_linked_files_exist():
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+NAME = "hrnetv2_w18"
+
+
+class TestPrediction:
+    @pytest.fixture
+    def photo(self, tmp_path, monkeypatch):
+        """A folder with photo.jpg, a drawn face, which the detector finds; stand-in weights where none are shipped."""
+        image, landmarks = draw_face(np.random.default_rng(0))
+        cv2.imwrite(str(tmp_path / "photo.jpg"), image[..., ::-1])
+
+        class Finder:
+            convention = CONVENTIONS["square"]
+
+            def __call__(self, image):
+                return box_from_landmarks(landmarks).xyxy[None]
+
+        for module in (detect, predictor_module):
+            monkeypatch.setattr(module, "DlibDetector", Finder)
+        if NAME not in cards.shipped_names():
+            monkeypatch.setattr(cards, "SHIPPED", tmp_path)
+            save_weights(SPEC.build_network(), tmp_path / f"{NAME}.safetensors")
+            cards.write_card(tmp_path / f"{NAME}.safetensors", SPEC)
+        monkeypatch.chdir(tmp_path)
+        return tmp_path / "photo.jpg"
+
+    def test_the_three_lines_of_python(self, photo, capsys):
+        code = self.block("python", "Predictor.load")
+        assert len(code.splitlines()) == 3
+        names: dict = {}
+        exec(code, names)
+        (face,) = names["faces"]
+        assert (face.box.shape, face.landmarks_image.shape, face.confidence.shape) == ((4,), (68, 2), (68,))
+        assert "array(" in capsys.readouterr().out
+
+    def test_the_one_command(self, photo):
+        (line,) = self.block("", "facelm predict").splitlines()
+        program, *words = shlex.split(line)
+        assert program == "facelm"
+        assert main(words) == 0
+        assert sorted(path.name for path in Path("out").iterdir()) == ["landmarks.csv", "photo.jpg", "photo.json"]
+
+    def test_it_says_whether_the_weights_are_there(self):
+        said = "not in the repository yet" not in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert said == (NAME in cards.shipped_names())
+
+    def block(self, language, text):
+        section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Prediction\n")[1].split("\n## ")[0]
+        return next(
+            code for kind, code in re.findall(r"```(\w*)\n(.*?)```", section, re.S) if kind == language and text in code
+        )
 
 
 def test_make_lists_its_targets():
