@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 
 from conftest import compose
 from facelm.launch import build, model_spec
@@ -92,3 +94,20 @@ def test_configs_are_found_from_any_folder(tmp_path):
         capture_output=True, text=True, check=True, cwd=tmp_path,
     )  # fmt: skip
     assert "name: demo" in done.stdout
+
+
+class TestLevers:
+    LEVERS = sorted(path.stem for path in (CONF_DIR / "lever").glob("*.yaml"))
+
+    @pytest.mark.parametrize("lever", LEVERS)
+    def test_changes_the_recipe_that_it_is_put_on(self, lever):
+        same = ["experiment=hrnetv2_w18_cpu", "sweep=ablation", "+lever_weights=outputs/drawn"]
+        recipe, changed = (compose("train", *same, *overrides) for overrides in ((), (f"lever={lever}",)))
+        assert (recipe == changed) == (lever == "recipe")
+
+    def test_the_sweep_goes_through_all_that_need_nothing_else(self):
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            cfg = hydra_compose("train", overrides=["sweep=ablation"], return_hydra_config=True)
+        swept = cfg.hydra.sweeper.params.lever.split(",")
+        assert swept[0] == "recipe"
+        assert sorted([*swept, "drawn_pretraining"]) == self.LEVERS
