@@ -36,8 +36,18 @@ class TestCard:
 
     def test_no_card(self, tmp_path):
         assert read_card(tmp_path / "a.safetensors") is None
-        (tmp_path / "a.json").write_text("{}")
+        for name in ("a.json", "a.ckpt.json"):
+            (tmp_path / name).write_text("{}")
         assert read_card(tmp_path / "a.ckpt") is None
+
+    def test_of_a_torch_file_it_has_a_name_of_its_own(self, tmp_path):
+        """A .safetensors file of the same name keeps its card."""
+        safe = ship(tmp_path)
+        torch_file = tmp_path / "hrnet_test.pth"
+        save_weights(SPEC.build_network(), torch_file)
+        assert read_card(torch_file) is None
+        write_card(torch_file, SPEC, data="others")
+        assert (read_card(torch_file).data, read_card(safe).data) == ("others", FACTS["data"])
 
     def test_of_other_weights(self, tmp_path):
         path, other = ship(tmp_path), ship(tmp_path, "other")

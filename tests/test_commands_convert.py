@@ -62,19 +62,33 @@ class TestConverted:
         assert "codec dark (sigma 2.0, blur_kernel_size 11), pixel origin 1" in said
 
     @pytest.mark.parametrize("naming", ["mmpose-0.x", "mmpose-1.x", "release"])
-    def test_there_and_back(self, naming, tmp_path):
+    def test_there_and_back(self, naming, tmp_path, capsys):
+        """Under mmpose's names too, weights that were not trained with mmpose's codec are not taken for mmpose's."""
         source = write_checkpoint(tmp_path / "ours.ckpt")
         assert convert(source, tmp_path / "theirs.pth", "--naming", naming) == 0
+        assert convert(tmp_path / "theirs.pth", tmp_path / "back.safetensors") == 0
+        assert "trained with mmpose" not in capsys.readouterr().out
+        first, theirs, last = map(load_model, (source, tmp_path / "theirs.pth", tmp_path / "back.safetensors"))
+        assert first.spec == theirs.spec == last.spec
+        assert theirs.title == "theirs"
+        for other in (theirs, last):
+            np.testing.assert_array_equal(landmarks_of(first.net, first.spec), landmarks_of(other.net, other.spec))
+
+    def test_without_its_card_it_is_as_any_other_file(self, tmp_path, capsys):
+        source = write_checkpoint(tmp_path / "ours.ckpt")
+        assert convert(source, tmp_path / "theirs.pth") == 0
+        (tmp_path / "theirs.pth.json").unlink()
+        assert convert(tmp_path / "theirs.pth", tmp_path / "back.safetensors") == 1
+        assert "cannot be told from the file" in capsys.readouterr().err
         assert convert(tmp_path / "theirs.pth", tmp_path / "back.safetensors", *SAID) == 0
-        first, last = load_model(source), load_model(tmp_path / "back.safetensors")
-        np.testing.assert_array_equal(landmarks_of(first.net, first.spec), landmarks_of(last.net, last.spec))
+        assert load_model(tmp_path / "back.safetensors").spec == SPEC
 
     def test_mmpose_s_own_keys(self, tmp_path, capsys):
         assert convert(write_checkpoint(tmp_path / "a.ckpt"), tmp_path / "a.pth", "--naming", "mmpose-1.x") == 0
         state = torch.load(tmp_path / "a.pth", weights_only=True)["state_dict"]
         assert {"backbone.conv1.weight", "head.conv_layers.0.weight", "head.final_layer.bias"} <= set(state)
         said = capsys.readouterr().out
-        assert "weights alone, what they were trained for is not in it" in said
+        assert f"its card {tmp_path / 'a.pth.json'}" in said
         assert "mmpose decodes with its codec 'mmpose' and uses 300W's 1-based coordinates as they are" in said
 
     def test_left_over_and_missing_are_said(self, tmp_path, capsys):
@@ -114,6 +128,14 @@ class TestWhatTheyWereTrainedFor:
         save_weights(lively_net(), tmp_path / "a.pth")
         assert convert(tmp_path / "a.pth", tmp_path / "b.pth", "--naming", "mmpose-0.x") == 0
         assert "note: what the weights were trained for cannot be told" in capsys.readouterr().out
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "b.pth"]
+
+    def test_a_card_of_other_weights_is_not_left_beside_new_ones(self, tmp_path, capsys):
+        save_weights(lively_net(), tmp_path / "a.pth")
+        assert convert(write_checkpoint(tmp_path / "a.ckpt"), tmp_path / "b.pth") == 0
+        assert convert(tmp_path / "a.pth", tmp_path / "b.pth") == 1
+        assert "b.pth.json' would be taken for the card of --out" in capsys.readouterr().err
+        assert load_model(tmp_path / "b.pth").spec == SPEC
 
     def test_weights_with_mmpose_s_names_are_mmpose_s(self, tmp_path, capsys):
         save_weights(build_model("hrnetv2_w18"), tmp_path / "best_NME_epoch_60.pth", "mmpose-1.x")

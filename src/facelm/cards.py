@@ -1,4 +1,4 @@
-"""Cards: what weights in a .safetensors file mean, as a .json file of the same name beside it; and the shipped models.
+"""Cards: what the weights in a file mean, as a .json file beside it (`card_path`); and the shipped models.
 
 The weights file holds tensors alone. Its card holds their `ModelSpec`, the file's SHA-256, and where they come from.
 The models that come with the package lie in `facelm/weights` and are known by name.
@@ -15,6 +15,9 @@ from facelm.checkpoint import ModelSpec
 from facelm.models.download import sha256
 
 SHIPPED = Path(__file__).resolve().parent / "weights"
+
+ENDINGS = (".safetensors", ".pth", ".pt")
+"""Of files that may have a card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +36,19 @@ class Card:
     commit: str = ""
 
 
+def card_path(weights: Path) -> Path:
+    """Where the card of the file `weights` lies: NAME.json for NAME.safetensors, NAME.pth.json for NAME.pth."""
+    return weights.with_suffix(".json") if weights.suffix == ".safetensors" else Path(f"{weights}.json")
+
+
 def read_card(weights: Path) -> Card | None:
     """The card beside the file `weights`; None where there is none.
 
     Raises:
         ValueError: the card is damaged, or belongs to other weights.
     """
-    path = weights.with_suffix(".json")
-    if weights.suffix != ".safetensors" or not path.is_file():
+    path = card_path(weights)
+    if weights.suffix not in ENDINGS or not path.is_file():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -60,7 +68,7 @@ def write_card(weights: Path, spec: ModelSpec, **facts: object) -> Card:
     """Writes the card of the file `weights` beside it; `facts` are the other entries of `Card`."""
     card = Card(spec=spec, sha256=sha256(weights), **facts)  # type: ignore[arg-type]
     content = json.dumps({**asdict(card), "spec": spec.to_dict()}, indent=2)
-    weights.with_suffix(".json").write_text(content + "\n", encoding="utf-8")
+    card_path(weights).write_text(content + "\n", encoding="utf-8")
     return card
 
 

@@ -40,7 +40,7 @@ class LoadedModel:
 def load_model(source: str | Path, **changes: Any) -> LoadedModel:
     """The model that `source` names; `changes` replace entries of its spec (`codec`, `flip`, `pixel_origin`, ...).
 
-    `source` is a shipped model's name, a facelm .ckpt, a run folder, a .safetensors with its card (see
+    `source` is a shipped model's name, a facelm .ckpt, a run folder, a file with a card beside it (see
     `facelm.cards`), the published mmpose or HRNet authors' file (evaluated with the codec and pixel origin that it was
     trained for), a file with mmpose's key names, or an address of one.
 
@@ -67,9 +67,9 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         spec=replace(spec, **changes) if changes else spec,
         path=file.path,
         sha256=file.sha256,
-        title=known.title if known else file.path.stem if card else file.path.name,
+        title=file.path.stem if card else known.title if known else file.path.name,
         published=dict(card.nme) if card else dict(known.nme) if known else {},
-        notes=(known.note,) if known and known.note else (),
+        notes=(known.note,) if known and known.note and not card else (),
         record=record.get("config", {}),
         run=record.get("run", {}),
         mean_shape=None if shape is None else np.asarray(shape, dtype=np.float64),

@@ -12,12 +12,10 @@ if TYPE_CHECKING:
     from facelm.models import HRNetV2
     from facelm.models.weights import WeightsFile
 
-ENDINGS = (".safetensors", ".pth", ".pt")
-
 EXAMPLES = """
 SOURCE is mmpose's .pth (0.x and 1.x), the HRNet authors' .pth, an ImageNet HRNet of timm's or the authors', or
-anything of facelm's; its names are found out, and nothing in it is run. A .safetensors file gets a card beside it
-that says what the weights were trained for, and is then a checkpoint like any other. Other files carry weights alone.
+anything of facelm's; its names are found out, and nothing in it is run. The new file gets a card beside it, a .json
+file that says what the weights were trained for; with it, it is a checkpoint like any other. Keep the two together.
 
 What weights were trained for is known for facelm's own files, mmpose's and the published ones. For others say it:
   mmpose's configs          --codec mmpose:1.5 --pixel-origin 0 --flip shifted
@@ -42,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add = parser.add_argument
     add("source", metavar="SOURCE", help="file, run folder, shipped name or address")
-    add("--out", required=True, type=Path, metavar="FILE", help=".safetensors (with a card beside it), .pth or .pt")
+    add("--out", required=True, type=Path, metavar="FILE", help=".safetensors, .pth or .pt; a card is put beside it")
     add("--naming", default="release", help="release, facelm, mmpose-1.x, mmpose-0.x or timm (default: release)")
     add = parser.add_argument_group("what the weights were trained for, where the file does not say").add_argument
     add("--codec", type=_codec, metavar="NAME[:SIGMA]", help="mmpose, dark, release or subpixel; sigma in cells")
@@ -54,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Converts, and says what matched and what the weights mean."""
-    from facelm.cards import resolve_name
+    from facelm.cards import card_path, read_card, resolve_name
     from facelm.models import build_model
     from facelm.models.weights import load_weights, open_weights
     from facelm.predict.files import check_writable
@@ -63,8 +61,15 @@ def run(args: argparse.Namespace) -> int:
     _check_request(args, file)
     backbone = file.num_landmarks is None or args.naming == "timm"
     spec = None if backbone else _spec(args, file)
+    if spec is None and card_path(args.out).exists():
+        raise ValueError(
+            f"'{card_path(args.out)}' would be taken for the card of --out {args.out}; choose another name"
+        )
     net = build_model(file.architecture or "", file.num_landmarks or 68)
-    print(load_weights(net, file))
+    report = load_weights(net, file)
+    if read_card(file.path) and file.published:  # the card knows better than the names of the keys
+        report = replace(report, notes=tuple(n for n in report.notes if not n.startswith(file.published.title)))
+    print(report)
     check_writable(args.out.parent)
     _write(net, args.out, "timm" if backbone else args.naming)
     if backbone:
@@ -75,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_request(args: argparse.Namespace, file: WeightsFile) -> None:
+    from facelm.cards import ENDINGS
     from facelm.models.weights import NAMINGS
 
     if args.naming not in NAMINGS:
@@ -128,17 +134,14 @@ def _write(net: HRNetV2, out: Path, naming: str) -> None:
 
 def _tell(args: argparse.Namespace, file: WeightsFile, spec: ModelSpec) -> None:
     """Prints what the weights mean, and writes it beside them where facelm will look for it."""
-    from facelm.cards import write_card
+    from facelm.cards import card_path, write_card
     from facelm.commands.knowledge import describe, list_nme
 
     print("trained for:", describe(spec))
     facts = _facts(file, spec)
     print("NME:", list_nme(facts.get("nme", {})))
-    if args.out.suffix == ".safetensors":
-        write_card(args.out, spec, **facts)
-        print(f"{args.out} ({args.naming} names), its card {args.out.with_suffix('.json')}")
-    else:
-        print(f"{args.out} ({args.naming} names): weights alone, what they were trained for is not in it")
+    write_card(args.out, spec, **facts)
+    print(f"{args.out} ({args.naming} names), its card {card_path(args.out)}")
     theirs = {"mmpose-0.x": "mmpose", "mmpose-1.x": "mmpose"}.get(args.naming)
     if theirs and (spec.codec["name"], spec.pixel_origin) != (theirs, 0):
         print(
