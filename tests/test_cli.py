@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import types
+import warnings
 
 import pytest
 
@@ -71,6 +72,13 @@ class TestDispatch:
         with pytest.raises(KeyError):
             main(["try"])
 
+    def test_a_warning_is_said_without_the_line_of_code(self, command, capsys):
+        command.run = lambda args: warnings.warn("something is missing", stacklevel=1) or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            assert main(["try"]) == 0
+        assert capsys.readouterr().err == "warning: something is missing\n"
+
     def test_interrupted(self, command, capsys):
         def interrupt(args):
             raise KeyboardInterrupt
@@ -100,6 +108,11 @@ class TestHelp:
         with pytest.raises(SystemExit):
             main(["--version"])
         assert capsys.readouterr().out == f"facelm {facelm.__version__}\n"
+
+    def test_importing_the_package_imports_nothing(self):
+        code = "import sys; before = set(sys.modules); import facelm; print(sorted(set(sys.modules) - before))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == "['facelm']\n"
 
     def test_help_imports_nothing_heavy(self):
         code = (

@@ -4,12 +4,14 @@ import csv
 import json
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
 
 import facelm.predict.detect as detect
+import facelm.predict.photographs as photographs
 from facelm.boxes import CONVENTIONS, box_from_landmarks
 from facelm.cli import main
 from facelm.data.annotations import read_pts
@@ -65,6 +67,36 @@ class TestImages:
         assert np.abs(np.array(face["landmarks"]) - FACE).max() < 0.3
         with (photos.parent / "out/landmarks.csv").open(newline="") as file:
             assert [row["input"] for row in csv.DictReader(file)] == ["photos/one.png", "photos/two.png"]
+
+    def test_the_shipped_weights_are_the_default(self, photos, monkeypatch):
+        load, asked = Predictor.load, []
+        monkeypatch.setattr(
+            Predictor, "load", lambda source, *rest, **more: asked.append(source) or load(source, *rest, **more)
+        )
+        assert main(["predict", "photos/one.png", "--out", "out"]) == 0
+        assert main(["predict", "photos/one.png", "--out", "out", "--checkpoint", "my.ckpt"]) == 0
+        assert asked == ["hrnetv2_w18", "my.ckpt"]
+
+    def test_the_time_that_reading_took_is_in_the_result(self, photos, monkeypatch):
+        read = photographs.read_photograph
+        monkeypatch.setattr(photographs, "read_photograph", lambda source: time.sleep(0.02) or read(source))
+        assert main(["predict", "photos/one.png", "--out", "out"]) == 0
+        seconds = json.loads((photos.parent / "out/one.json").read_text())["seconds"]
+        assert set(seconds) == {"read", "detect", "landmarks"}
+        assert seconds["read"] >= 0.02
+
+    def test_an_image_that_memory_does_not_hold_is_listed(self, photos, monkeypatch, capsys):
+        read = photographs.read_photograph
+
+        def full(source):
+            if source.name == "one.png":
+                raise MemoryError
+            return read(source)
+
+        monkeypatch.setattr(photographs, "read_photograph", full)
+        assert main(["predict", "photos", "--out", "out"]) == 1
+        assert capsys.readouterr().err.endswith("failed:\n  photos/one.png: MemoryError\n")
+        assert "two.json" in written()
 
     def test_pts_without_overlays(self, photos):
         assert main(["predict", "photos/one.png", "--out", "out", "--format", "pts", "--no-overlay"]) == 0
@@ -228,6 +260,26 @@ class TestVideos:
         (photos.parent / "boxes.csv").write_text("clip,0,0,50,50\n")
         assert main(["predict", "photos/clip.avi", "--out", "out", "--boxes", "boxes.csv"]) == 1
         assert "clip.avi: --boxes are for images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "error: no weights at 'model.ckpt'"),
+        (b"", "error: 'model.ckpt' (0 bytes) is damaged or no weight file"),
+        (b"this is no model", "error: 'model.ckpt' (16 bytes) is damaged or no weight file"),
+    ],
+)
+def test_a_missing_or_foreign_checkpoint(tmp_path, monkeypatch, capsys, content, message):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.png")
+    (tmp_path / "boxes.csv").write_text("a.png,40,30,160,150\n")
+    if content is not None:
+        (tmp_path / "model.ckpt").write_bytes(content)
+    options = ["--checkpoint", "model.ckpt", "--boxes", "boxes.csv"]
+    assert main(["predict", "a.png", "--out", "out", *options]) == 1
+    assert capsys.readouterr().err.startswith(message)
+    assert not (tmp_path / "out").exists()
 
 
 def test_as_a_program(tmp_path):

@@ -16,7 +16,16 @@ COLOURS[:20, :30], COLOURS[:20, 30:], COLOURS[20:, :30], COLOURS[20:, 30:] = (
     (255, 0, 0), (0, 200, 0), (255, 255, 0), (0, 0, 255),
 )  # fmt: skip
 PIL_COLOURS = Image.fromarray(COLOURS)
-ORIENTATIONS = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 6: lambda a: np.rot90(a, -1), 8: np.rot90}
+ORIENTATIONS = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: np.rot90,
+}
 
 
 def write(path, image, **options):
@@ -78,6 +87,11 @@ class TestOrientation:
     def test_a_file_comes_out_upright(self, tmp_path, orientation):
         path = write(tmp_path / "a.jpg", PIL_COLOURS, format="JPEG", quality=95, exif=exif(orientation))
         near(read_photograph(path).pixels, ORIENTATIONS[orientation](COLOURS))
+
+    @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+    def test_of_other_kinds_too(self, tmp_path, kind):
+        path = write(tmp_path / "a", PIL_COLOURS, format=kind, exif=exif(6))
+        near(read_photograph(path).pixels, np.rot90(COLOURS, -1))
 
     def test_a_pil_image_comes_out_upright(self, tmp_path):
         path = write(tmp_path / "a.jpg", PIL_COLOURS, format="JPEG", quality=95, exif=exif(6))

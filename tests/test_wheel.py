@@ -25,6 +25,8 @@ def test_holds_configs_and_types_and_no_tests(wheel):
     assert {"facelm/conf/train.yaml", "facelm/conf/experiment/hrnetv2_w18.yaml", "facelm/py.typed"} <= names
     configs = {p.relative_to(ROOT / "conf").as_posix() for p in (ROOT / "conf").rglob("*.yaml")}
     assert {f"facelm/conf/{name}" for name in configs} <= names
+    shipped = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src" / "facelm" / "weights").glob("hrnet*")}
+    assert shipped <= names
     assert not [name for name in names if name.startswith(("tests/", "conf/", "outputs/", "data/"))]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -55,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if module is None:  # options before the command: argparse has refused or answered all there are
         parser.error("give the command first")
     try:
-        return int(module.run(args))
+        with warnings.catch_warnings():
+            warnings.showwarning = _say
+            return int(module.run(args))
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("FACELM_TRACEBACK"):
             raise
@@ -64,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _say(message: Warning | str, *where: object, **further: object) -> None:
+    """Prints a warning as a person wants to read it, without the line of code that gave it."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--{wrong[0]} {getattr(args, wrong[0])} is too small")
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out {args.out}: the sheet is a .png")
-    cfg = compose_config(args.overrides)
+    cfg = compose_config([*args.overrides, "data.num_workers=0"])  # a few faces are not worth starting processes
     check_writable(args.out.parent)
     spec = model_spec(cfg)
     data = build_data(cfg)

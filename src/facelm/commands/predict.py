@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from facelm.commands.progress import ProgressBar, progress_bar
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             for item in inputs:
                 try:
                     faces += job.process(item, results, bar)
-                except (ValueError, OSError, cv2.error) as error:
+                except (ValueError, OSError, MemoryError, cv2.error) as error:
                     failures.append((item.shown, _reason(error, item)))
                 bar.finish_input()
     print(f"{total - len(failures)} of {total} inputs, {faces} faces -> {args.out}")
@@ -105,9 +107,12 @@ class Job:
         from facelm.predict.box_table import boxes_of
         from facelm.predict.photographs import read_photograph
 
+        start = perf_counter()
         photograph = read_photograph(item.path)
+        reading = perf_counter() - start
         boxes = boxes_of(self.table, item.path) if self.table is not None else None
         prediction = self.predictor(photograph, boxes, convention=self.args.convention or "tight")
+        prediction = replace(prediction, seconds={**prediction.seconds, "read": reading})
         results.write_image(str(item.path), item.stem, photograph.pixels, prediction)
         bar.say(*(f"{item.shown}: {note}" for note in prediction.notes))
         return len(prediction)

@@ -53,7 +53,8 @@ class DlibDetector:
         except ImportError as error:
             raise ImportError(
                 "finding faces needs dlib, which is not installed. Run pip install 'facelm[detect]', give the boxes "
-                "yourself (boxes=[[x1, y1, x2, y2]], convention=...), or use YuNet with a model file of your own"
+                "yourself (boxes=[[x1, y1, x2, y2]], convention=...; on the command line --boxes CSV), or use YuNet "
+                "with a model file of your own"
             ) from error
         self._detect = dlib.get_frontal_face_detector()
 

@@ -45,9 +45,9 @@ class Photograph:
 def read_photograph(source: Source) -> Photograph:
     """The photograph that `source` is: a path, an array or a PIL image.
 
-    A file or PIL image is turned as its EXIF orientation says. Alpha is dropped, grey and CMYK become RGB, 16 bits
-    become 8, and of an animation the first frame is taken, with a note. An array is `[H, W]`, `[H, W, 1]`,
-    `[H, W, 3]` or `[H, W, 4]`, uint8 or uint16, in RGB order (OpenCV's own is BGR).
+    A file or PIL image is turned as its EXIF orientation says (of AVIF files, OpenCV does not know it). Alpha is
+    dropped, grey and CMYK become RGB, 16 bits become 8, and of an animation the first frame is taken, with a note. An
+    array is `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`, uint8 or uint16, in RGB order (OpenCV's own is BGR).
 
     Raises:
         FileNotFoundError: no such file.
