@@ -255,6 +255,14 @@ class TestVideos:
         output = capsys.readouterr()
         assert "camera 1: stopped" in output.out + output.err
 
+    def test_a_camera_that_is_not_there(self, photos, capsys):
+        assert main(["predict", "97", "photos/one.png", "--out", "out"]) == 1
+        output = capsys.readouterr()
+        assert output.err.endswith(
+            "failed:\n  camera 97: there is none, or another program uses it. Cameras count from 0\n"
+        )
+        assert output.out == "1 of 2 inputs, 1 faces -> out\n"
+
     def test_boxes_are_for_images(self, photos, capsys):
         self.video(photos / "clip.avi")
         (photos.parent / "boxes.csv").write_text("clip,0,0,50,50\n")
@@ -294,6 +302,17 @@ def test_as_a_program(tmp_path):
     assert done.stdout == "1 of 2 inputs, 1 faces -> out\n"
     assert done.stderr == "failed:\n  gone.png: there is no such file, folder or camera\n"
     assert written(tmp_path / "out") == ["a.jpg", "a.json", "a.pts", "landmarks.csv"]
+
+
+def test_a_broken_video_is_said_once(tmp_path):
+    """FFmpeg's own complaint is kept back; in a process of its own, since FFmpeg asks only once how loud it may be."""
+    pytest.importorskip("dlib")
+    checkpoint = save_checkpoint(tmp_path / "tiny.ckpt")
+    (tmp_path / "clip.mp4").write_bytes((20).to_bytes(4, "big") + b"ftypisom" + bytes(8))
+    command = [sys.executable, "-m", "facelm.cli", "predict", "clip.mp4", "--out", "out", "--checkpoint", checkpoint]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    title, line = done.stderr.splitlines()
+    assert (title, line.split(",")[0]) == ("failed:", "  clip.mp4: a video without frames")
 
 
 @pytest.mark.filterwarnings("ignore:300W is incomplete")

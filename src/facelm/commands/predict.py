@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         job = Job(args)
         # What OpenCV says of broken files is said below, once.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         results = ResultFolder(args.out, job.predictor.scheme, formats=args.format, overlay=not args.no_overlay)
         with results, progress_bar(len(inputs)) as bar:
             for item in inputs:
@@ -165,7 +167,8 @@ def open_detector(name: str, convention: BoxConvention | None = None) -> Detecto
 def _reason(error: Exception, item: Input) -> str:
     """The error's message without the name of the input, which is said before it."""
     lines = str(error).strip().splitlines()
-    return (lines[-1] if lines else type(error).__name__).removeprefix(f"{str(item.path)!r}: ")
+    reason = lines[-1] if lines else type(error).__name__
+    return reason.removeprefix(f"{str(item.path)!r}: ").removeprefix(f"{item.shown}: ")
 
 
 def _formats(text: str) -> tuple[str, ...]:
