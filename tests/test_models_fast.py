@@ -9,8 +9,9 @@ from torch import nn
 from facelm.models import HRNetConfig, HRNetV2, build_model, initialise, native
 from facelm.models.fast import for_inference
 from facelm.models.native import packing
+from facelm.models.native.gradients import convolve
 from facelm.models.program import _MOST_PROGRAMS, NativeNet, obstacle
-from facelm.models.training import NativeHRNetV2, _Convolution, for_training
+from facelm.models.training import NativeHRNetV2, for_training
 
 # Every layer at least as wide as the widest vector, channels that are no multiple of one.
 SMALL = HRNetConfig(channels=(18, 20, 24, 36), modules=(1, 1, 1), blocks=1, stem=16, stem_blocks=2)
@@ -147,7 +148,7 @@ class TestKernels:
         expected = F.conv2d(x, weight, padding=1)
         upstream = torch.randn_like(expected)
         wanted = torch.autograd.grad(expected, (x, weight), upstream)
-        actual = _Convolution.apply(x, weight)
+        actual = convolve(x, weight)
         found = torch.autograd.grad(actual, (x, weight), upstream)
         for a, b in zip((actual, *found), (expected, *wanted), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)

@@ -23,7 +23,7 @@ from facelm.models.download import cache_folder
 log = logging.getLogger(__name__)
 
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
-_SOURCES = ("lanes.h", "winograd.h", "norm.h", "kernels.cpp")
+_SOURCES = ("lanes.h", "winograd.h", "direct.h", "convolution.h", "enlarge.h", "norm.h", "kernels.cpp")
 
 WINOGRAD, DIRECT, ENLARGE = range(3)  # Op.kind
 
@@ -39,9 +39,33 @@ class Op(ctypes.Structure):
 
 
 class Kernel(ctypes.Structure):
-    """What one step in each direction of a convolution's weight is in memory: `struct Kernel` of winograd.h."""
+    """What one step in each direction of a convolution's weight is in memory: `struct Kernel` of lanes.h."""
 
     _fields_ = tuple((name, ctypes.c_int64) for name in ("output", "input", "row", "column"))
+
+
+class Convolution(ctypes.Structure):
+    """A convolution and its gradients: `struct Convolution` of convolution.h. `height` and `width` are the input's."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("batch", "height", "width", "inputs", "outputs")),
+        *((name, ctypes.c_int32) for name in ("kernel", "stride", "threads")),
+        ("step", Kernel),
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y", "dy", "dx", "dweight")),
+    )
+
+
+class Norm(ctypes.Structure):
+    """A batch norm in training, the sum and the ReLU after it, and their gradients: `struct Norm` of norm.h."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("channels", "relu", "threads", "unused")),
+        *((name, ctypes.c_double) for name in ("epsilon", "momentum")),
+        *((name, ctypes.c_void_p) for name in ("y", "weight", "bias", "residual", "z")),
+        *((name, ctypes.c_void_p) for name in ("running_mean", "running_variance", "tracked", "saved")),
+        *((name, ctypes.c_void_p) for name in ("dz", "dy", "dresidual", "dweight", "dbias")),
+    )
 
 
 def available() -> bool:
@@ -79,15 +103,16 @@ def library(real: str = "float") -> ctypes.CDLL:
             raise RuntimeError("no C++ compiler found (looked for CXX, g++, clang++); install one, such as g++")
         _compile(compiler, folder / "kernels.cpp", path, real)
     loaded = ctypes.CDLL(str(path))
-    pointer, number, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    pointer, number = ctypes.c_void_p, ctypes.c_int
     for name, arguments in {
         "run": (ctypes.POINTER(Op), number, number),
         "pack": (pointer, ctypes.POINTER(Kernel), number, number, pointer, number),
-        "conv_weight_gradient": (*[pointer] * 3, ctypes.POINTER(Kernel), *[number] * 6),
-        "statistics": (pointer, long, number, pointer, number),
-        "apply": (*[pointer] * 5, long, number, number, number),
-        "gradient_sums": (*[pointer] * 4, long, number, pointer, number),
-        "gradient": (*[pointer] * 8, long, number, number),
+        "pack_direct": (pointer, ctypes.POINTER(Kernel), number, number, number, pointer),
+        "convolve": (ctypes.POINTER(Convolution),),
+        "convolve_back": (ctypes.POINTER(Convolution),),
+        "normalise": (ctypes.POINTER(Norm),),
+        "normalise_back": (ctypes.POINTER(Norm),),
+        "enlarge_back": (*[pointer] * 2, *[number] * 6),
     }.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None

@@ -37,9 +37,11 @@ inline Vec positive(Vec v) { return v > Real(0) ? v : Vec{}; }
 inline int lane_start(int slot, int channels) { return std::min(slot, channels - kLanes); }
 inline int slots(int channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
-// Working memory of the calling thread, kept between calls; `which` tells several blocks apart.
-inline Real* scratch(int which, size_t count) {
-    static thread_local std::vector<char> blocks[4];
+// Working memory of the calling thread, kept between calls: fresh memory would cost page faults. `which` tells several
+// blocks apart: 0 and 1 for a block of pixels, 2 for a line, 3 for sums of a norm, 4 for packed numbers, 5 for sums of
+// a weight's gradient; 4 and 5 are the caller's, and other threads read or write them too.
+static Real* scratch(int which, size_t count) {
+    static thread_local std::vector<char> blocks[6];
     std::vector<char>& block = blocks[which];
     const size_t bytes = (count + 2 * kLanes) * sizeof(Real) + 64;
     if (block.size() < bytes) block.resize(bytes);
@@ -91,11 +93,21 @@ void multiply_strip(const Real* a, long row, long step, const Real* b, long ldb,
 // The panel of columns that starts at `n`: three vectors wide, narrower at the end.
 inline int panel_width(int n, int columns) { return std::min(3 * kLanes, columns - n); }
 
-// c (+)= a b for one panel, of `width` columns.
-template <bool add = false>
-void multiply_panel(const Real* a, long row, long step, const Real* b, long ldb, Real* c, long ldc, int rows, int depth,
-                    int width) {
+template <bool add>
+void multiply_columns(const Real* a, long row, long step, const Real* b, long ldb, Real* c, long ldc, int rows,
+                      int depth, int width) {
     if (width == 3 * kLanes) multiply_strip<3, add>(a, row, step, b, ldb, c, ldc, rows, depth);
     if (width == 2 * kLanes) multiply_strip<2, add>(a, row, step, b, ldb, c, ldc, rows, depth);
     if (width == kLanes) multiply_strip<1, add>(a, row, step, b, ldb, c, ldc, rows, depth);
 }
+
+// c = a b, or c += a b, for one panel, of `width` columns.
+inline void multiply_panel(const Real* a, long row, long step, const Real* b, long ldb, Real* c, long ldc, int rows,
+                           int depth, int width, bool add = false) {
+    (add ? multiply_columns<true> : multiply_columns<false>)(a, row, step, b, ldb, c, ldc, rows, depth, width);
+}
+
+// A convolution's weight [outputs][inputs][row][column] in memory, of any order: what one step in each direction is.
+struct Kernel {
+    int64_t output, input, row, column;
+};

@@ -12,29 +12,24 @@ from torch import Tensor
 from facelm.models.native import Kernel, library
 
 
-def winograd_weight(weight: Tensor, *, turned: bool = False) -> Tensor:
-    """A 3x3 convolution's weight `[outputs, inputs, 3, 3]` at the 36 points of Winograd's F(4x4, 3x3): `[36, panels]`.
-
-    `turned` gives that of the convolution that takes the gradient back: inputs and outputs exchanged, taps reversed.
-    """
+def winograd_weight(weight: Tensor) -> Tensor:
+    """A 3x3 convolution's weight `[outputs, inputs, 3, 3]` at the 36 points of Winograd's F(4x4, 3x3)."""
     outputs, inputs, _, _ = weight.shape
-    n, k, row, column = weight.stride()
-    address = weight.data_ptr()
-    if turned:
-        address += weight.element_size() * 2 * (row + column)
-        outputs, inputs, n, k, row, column = inputs, outputs, k, n, -row, -column
     lib = library("double" if weight.dtype == torch.float64 else "float")
-    lanes = lib.lanes()
-    packed = weight.new_empty((36, inputs * -(-outputs // lanes) * lanes))
-    lib.pack(address, Kernel(n, k, row, column), outputs, inputs, packed.data_ptr(), torch.get_num_threads())
+    packed = weight.new_empty((36, inputs * _slots(outputs, lib.lanes())))
+    step = Kernel(*weight.stride())
+    lib.pack(weight.data_ptr(), step, outputs, inputs, packed.data_ptr(), torch.get_num_threads())
     return packed
 
 
 def direct_weight(weight: Tensor) -> Tensor:
     """A convolution's weight `[outputs, inputs, k, k]` as a matrix of `k * k * inputs` rows, in panels."""
-    lanes = library("double" if weight.dtype == torch.float64 else "float").lanes()
-    outputs = weight.shape[0]
-    starts = torch.tensor([min(slot, outputs - lanes) for slot in range(0, outputs, lanes)])
-    columns = starts[:, None].add(torch.arange(lanes)).flatten()
-    matrix = weight.permute(2, 3, 1, 0).reshape(-1, outputs)
-    return torch.cat([matrix[:, part].flatten() for part in torch.split(columns, 3 * lanes)])
+    outputs, inputs, kernel, _ = weight.shape
+    lib = library("double" if weight.dtype == torch.float64 else "float")
+    packed = weight.new_empty(kernel * kernel * inputs * _slots(outputs, lib.lanes()))
+    lib.pack_direct(weight.data_ptr(), Kernel(*weight.stride()), outputs, inputs, kernel, packed.data_ptr())
+    return packed
+
+
+def _slots(channels: int, lanes: int) -> int:
+    return -(-channels // lanes) * lanes

@@ -66,11 +66,6 @@ inline void points_to_kernel(const Vec* g, int step, Vec* w, int step_out) {
     w[2 * step_out] = e * Real(1. / 6) - s + g[5 * step];
 }
 
-// A kernel [outputs][inputs][3][3] in memory, of any order: what one step in each direction is.
-struct Kernel {
-    int64_t output, input, row, column;
-};
-
 // packed[36][panel][inputs][its columns]: every 3x3 kernel at the 36 points, as winograd() reads them.
 inline void pack_weight(const Real* weight, Kernel step, int N, int K, Real* packed, int threads) {
     const int columns = slots(N);
@@ -194,12 +189,14 @@ inline void winograd_weight_gradient(const Real* x, const Real* dy, Real* gradie
     const int columns = slots(N);
     const size_t length = size_t(kPoints) * K * columns;
     const Tiles tiles(batch, H, W, K + columns, threads);
-    std::vector<Real> sums(length * threads, Real(0));
+    Real* sums = scratch(5, length * threads);
 #pragma omp parallel num_threads(threads)
     {
-        Real* sum = sums.data() + length * omp_get_thread_num();
-#pragma omp for schedule(static)
-        for (int g = 0; g < tiles.blocks; ++g) {
+        const int me = omp_get_thread_num(), all = omp_get_num_threads();
+        Real* sum = sums + length * me;
+        const int begin = long(tiles.blocks) * me / all, end = long(tiles.blocks) * (me + 1) / all;
+        if (begin == end) std::fill(sum, sum + length, Real(0));
+        for (int g = begin; g < end; ++g) {
             const int first = g * tiles.block, size = std::min(tiles.block, tiles.count - first);
             Real* points = scratch(0, size_t(kPoints) * size * K);
             Real* spread = scratch(1, size_t(kPoints) * size * columns);
@@ -207,18 +204,18 @@ inline void winograd_weight_gradient(const Real* x, const Real* dy, Real* gradie
             spread_points(tiles, dy, N, first, size, spread);
             for (int p = 0; p < kPoints; ++p)
                 for (int n = 0; n < columns; n += 3 * kLanes)
-                    multiply_panel<true>(points + size_t(p) * size * K, 1, K, spread + size_t(p) * size * columns + n,
-                                         columns, sum + size_t(p) * K * columns + n, columns, K, size,
-                                         panel_width(n, columns));
+                    multiply_panel(points + size_t(p) * size * K, 1, K, spread + size_t(p) * size * columns + n,
+                                   columns, sum + size_t(p) * K * columns + n, columns, K, size,
+                                   panel_width(n, columns), g > begin);
         }
+#pragma omp barrier
 #pragma omp for
         for (int k = 0; k < K; ++k)
             for (int n = 0; n < columns; n += kLanes) {
                 Vec g[36], h[18], taps[9];
                 for (int p = 0; p < kPoints; ++p) {
                     g[p] = Vec{};
-                    for (int t = 0; t < threads; ++t)
-                        g[p] += load(sums.data() + t * length + (size_t(p) * K + k) * columns + n);
+                    for (int t = 0; t < all; ++t) g[p] += load(sums + t * length + (size_t(p) * K + k) * columns + n);
                 }
                 UNROLL for (int j = 0; j < 6; ++j) points_to_kernel(g + j, 6, h + j, 6);
                 UNROLL for (int i = 0; i < 3; ++i) points_to_kernel(h + 6 * i, 1, taps + 3 * i, 1);
