@@ -133,6 +133,12 @@ class TestKinds:
         expected = np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, axis=2)
         near(read_photograph(Image.open(path) if as_pil else path).pixels, expected, 1)
 
+    def test_sixteen_bits_in_colour_and_with_alpha(self, tmp_path):
+        blue_first = COLOURS[..., ::-1].astype(np.uint16) * 257
+        for name, deep in [("a.png", blue_first), ("b.png", np.dstack([blue_first, blue_first[..., 0]]))]:
+            cv2.imwrite(str(tmp_path / name), deep)
+            near(read_photograph(tmp_path / name).pixels, COLOURS, 1)
+
     def test_arrays(self):
         grey = COLOURS[..., 0]
         expected = np.repeat(grey[..., None], 3, axis=2)
