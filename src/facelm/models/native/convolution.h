@@ -14,7 +14,7 @@ struct Convolution {  // mirrored by native.Convolution; a kernel of 1 has strid
 
     bool by_winograd() const { return kernel == 3 && stride == 1; }
     Window window() const { return {height, width, inputs, kernel, kernel, -(kernel / 2), -(kernel / 2), stride}; }
-    Grid grid() const { return {(height - 1) / stride + 1, (width - 1) / stride + 1, 0, 0, 1}; }
+    Grid grid() const { return {(height - 1) / stride + 1, (width - 1) / stride + 1}; }
 };
 
 inline void convolution_forward(const Convolution& o) {

@@ -16,32 +16,50 @@ struct Window {
     int depth() const { return rows * columns * channels; }
 };
 
-// Output pixels: (i, j) lies at (i * step + top, j * step + left) of the map.
+// Output pixels: (i, j) lies at (i * step + top, j * step + left) of a map.
 struct Grid {
     int height, width;  // of the map
     int top, left, step;
+    int down, across;
 
-    int down() const { return (height - top + step - 1) / step; }
-    int across() const { return (width - left + step - 1) / step; }
-    size_t pixel(int t) const {
-        const int image = t / (down() * across()), i = t / across() % down(), j = t % across();
-        return (size_t(image) * height + i * step + top) * width + j * step + left;
+    Grid(int height, int width, int top = 0, int left = 0, int step = 1)
+        : height(height), width(width), top(top), left(left), step(step), down((height - top + step - 1) / step),
+          across((width - left + step - 1) / step) {}
+};
+
+// Walks over the pixels of a grid in all images, from the one with number `t` on.
+struct Walk {
+    const Grid& grid;
+    int image, i, j;
+
+    Walk(const Grid& grid, int t)
+        : grid(grid), image(t / (grid.down * grid.across)), i(t / grid.across % grid.down), j(t % grid.across) {}
+    void next() {
+        if (++j < grid.across) return;
+        j = 0;
+        if (++i < grid.down) return;
+        i = 0;
+        ++image;
+    }
+    size_t pixel() const {
+        return (size_t(image) * grid.height + i * grid.step + grid.top) * grid.width + j * grid.step + grid.left;
     }
 };
 
 // The windows of `count` output pixels from `first` on, one every `line` numbers.
 inline void gather_windows(const Window& from, const Grid& to, const Real* x, int first, int count, Real* rows,
                            int line) {
-    const int down = to.down(), across = to.across(), K = from.channels, run = from.columns * K;
-    for (int t = first; t < first + count; ++t, rows += line) {
-        const int top = t / across % down * from.step + from.top, left = t % across * from.step + from.left;
+    const int K = from.channels, run = from.columns * K;
+    Walk walk(to, first);
+    for (int t = 0; t < count; ++t, rows += line, walk.next()) {
+        const int top = walk.i * from.step + from.top, left = walk.j * from.step + from.left;
         const int begin = std::max(0, -left), end = std::min(from.columns, from.width - left);
         Real* row = rows;
         for (int i = 0; i < from.rows; ++i, row += run) {
             const bool inside = unsigned(top + i) < unsigned(from.height) && begin < end;
             if (!inside || begin > 0 || end < from.columns) std::fill(row, row + run, Real(0));
             if (!inside) continue;
-            const long pixel = (long(t / (down * across)) * from.height + top + i) * from.width + left;
+            const long pixel = (long(walk.image) * from.height + top + i) * from.width + left;
             std::copy(x + (pixel + begin) * K, x + (pixel + end) * K, row + begin * K);
         }
     }
@@ -50,24 +68,26 @@ inline void gather_windows(const Window& from, const Grid& to, const Real* x, in
 // y = relu?(windows weight + bias + residual) at the pixels of the grid; weight[panel][depth][its columns].
 inline void direct(const Real* x, const Window& from, const Real* weight, const Real* bias, const Real* residual,
                    Real* y, const Grid& to, int batch, int N, bool relu, int threads) {
-    const int columns = slots(N), depth = from.depth(), pixels = batch * to.down() * to.across();
+    const int columns = slots(N), depth = from.depth(), pixels = batch * to.down * to.across;
     const int fits = 32 * 1024 / int(std::max(depth, columns) * sizeof(Real)) / 4 * 4;  // of the innermost cache
     const int block = std::max(1, std::min({std::max(8, fits), 48, (pixels + threads - 1) / threads}));
     const bool in_place = depth == from.channels && from.step == 1;
+    const bool straight = to.step == 1 && N == columns && !bias && !residual && !relu;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int g = 0; g < (pixels + block - 1) / block; ++g) {
         const int first = g * block, count = std::min(block, pixels - first);
-        Real* products = scratch(1, size_t(block) * columns);
+        Real* products = straight ? y + size_t(first) * N : scratch(1, size_t(block) * columns);
         Real* windows = in_place ? nullptr : scratch(0, size_t(block) * depth);
-        if (windows) gather_windows(from, to, x, first, count, windows, depth);
         const Real* rows = windows ? windows : x + size_t(first) * depth;
+        if (windows) gather_windows(from, to, x, first, count, windows, depth);
         for (int n = 0; n < columns; n += 3 * kLanes) {
             const int width = panel_width(n, columns);
             multiply_panel(rows, depth, 1, weight + size_t(n) * depth, width, products + n, columns, count, depth,
                            width);
         }
-        for (int t = 0; t < count; ++t) {
-            const size_t pixel = to.pixel(first + t) * N;
+        Walk walk(to, first);
+        for (int t = 0; t < count && !straight; ++t, walk.next()) {
+            const size_t pixel = walk.pixel() * N;
             for (int n = 0; n < columns; n += kLanes) {
                 const int at = lane_start(n, N);
                 Vec v = load(products + t * columns + n);
@@ -103,9 +123,9 @@ inline void pack_taps(const Real* weight, Kernel step, int N, int K, Taps rows, 
 // The gradient of direct() with respect to its weight [N][channels][rows][columns], in the order that `step` says.
 inline void direct_weight_gradient(const Real* x, const Window& from, const Real* dy, const Grid& to, Real* gradient,
                                    Kernel step, int batch, int N, int threads) {
-    const int columns = slots(N), depth = from.depth(), pixels = batch * to.down() * to.across();
+    const int columns = slots(N), depth = from.depth(), pixels = batch * to.down * to.across;
     const int line = depth + 16;  // not a power of two: rows would push each other out of the cache
-    const int block = std::clamp(128 * 1024 / int((line + columns) * sizeof(Real)), 16, 96);
+    const int block = std::clamp(kCache / int((line + columns) * sizeof(Real)), 16, 96);
     const int blocks = (pixels + block - 1) / block;
     const size_t length = size_t(depth) * columns;
     Real* sums = scratch(5, length * threads);

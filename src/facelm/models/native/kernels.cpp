@@ -17,7 +17,7 @@ struct Op {  // mirrored by native.Op
 
 static void run_direct(const Op& o, int threads) {
     const Window window{o.height, o.width, o.inputs, o.kernel, o.kernel, -(o.kernel / 2), -(o.kernel / 2), o.stride};
-    const Grid grid{(o.height - 1) / o.stride + 1, (o.width - 1) / o.stride + 1, 0, 0, 1};
+    const Grid grid{(o.height - 1) / o.stride + 1, (o.width - 1) / o.stride + 1};
     direct(o.x, window, o.weight, o.bias, o.residual, o.y, grid, o.batch, o.outputs, o.relu, threads);
 }
 

@@ -21,6 +21,7 @@ constexpr int kBytes = 32;
 constexpr int kBytes = 16;
 #endif
 constexpr int kLanes = kBytes / sizeof(Real);
+constexpr int kCache = 384 * 1024;  // bytes of a core's own cache that a block of work may take
 typedef Real Vec __attribute__((vector_size(kBytes)));
 
 inline Vec load(const Real* from) {

@@ -70,8 +70,8 @@ inline void points_to_kernel(const Vec* g, int step, Vec* w, int step_out) {
 inline void pack_weight(const Real* weight, Kernel step, int N, int K, Real* packed, int threads) {
     const int columns = slots(N);
 #pragma omp parallel for num_threads(threads)
-    for (int k = 0; k < K; ++k)
-        for (int n = 0; n < columns; n += kLanes) {
+    for (int n = 0; n < columns; n += kLanes)
+        for (int k = 0; k < K; ++k) {
             Vec taps[9], h[18], g[36];
             for (int i = 0; i < 9; ++i)
                 for (int l = 0; l < kLanes; ++l)
@@ -89,9 +89,9 @@ inline void pack_weight(const Real* weight, Kernel step, int N, int K, Real* pac
 struct Tiles {
     int height, width, down, across, count, block, blocks;
 
-    Tiles(int batch, int height, int width, int channels, int threads)
+    Tiles(int batch, int height, int width, int channels, int threads, int cache = kCache)
         : height(height), width(width), down((height + 3) / 4), across((width + 3) / 4), count(batch * down * across) {
-        const int fits = 384 * 1024 / int(kPoints * channels * sizeof(Real));  // of a core's own cache
+        const int fits = cache / int(kPoints * channels * sizeof(Real));
         block = std::min({std::max(4, fits / 4 * 4), 32, std::max(1, (count + threads - 1) / threads)});
         blocks = (count + block - 1) / block;
     }
@@ -188,7 +188,9 @@ inline void winograd_weight_gradient(const Real* x, const Real* dy, Real* gradie
                                      int W, int K, int N, int threads) {
     const int columns = slots(N);
     const size_t length = size_t(kPoints) * K * columns;
-    const Tiles tiles(batch, H, W, K + columns, threads);
+    // Sums that do not fit into a core's own cache are to be read and written seldom: larger blocks.
+    const int cache = (length * sizeof(Real) > (2 << 20) ? 4 : 1) * kCache;
+    const Tiles tiles(batch, H, W, K + columns, threads, cache);
     Real* sums = scratch(5, length * threads);
 #pragma omp parallel num_threads(threads)
     {
@@ -210,8 +212,8 @@ inline void winograd_weight_gradient(const Real* x, const Real* dy, Real* gradie
         }
 #pragma omp barrier
 #pragma omp for
-        for (int k = 0; k < K; ++k)
-            for (int n = 0; n < columns; n += kLanes) {
+        for (int n = 0; n < columns; n += kLanes)
+            for (int k = 0; k < K; ++k) {
                 Vec g[36], h[18], taps[9];
                 for (int p = 0; p < kPoints; ++p) {
                     g[p] = Vec{};
