@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_only
 import facelm.train  # noqa: F401  registers the resolver of hydra.run.dir
 from conftest import TINY, compose
 from facelm import ddp
+from facelm.jobs import Job
 from facelm.launch import build_trainer, resolve_devices
 from facelm.paths import CONF_DIR
-from facelm.sweeps import Job
 from facelm.train import ranks_to_start
 
 

@@ -14,20 +14,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from conftest import TINY
-from facelm import sweeps
+from facelm import jobs
 from facelm.cli import main as facelm
-from facelm.sweeps import (
-    Job,
-    Row,
-    claim_gpu,
-    in_order,
-    read_record,
-    read_run,
-    recorded,
-    run_folders,
-    table,
-    write_table,
-)
+from facelm.jobs import Job, claim_gpu, read_record, recorded
+from facelm.sweeps import Row, in_order, read_run, run_folders, table, write_table
 
 
 def make_run(folder, overrides=(), status="finished", val=None, nme=None, **more):
@@ -129,30 +119,30 @@ class TestTable:
 
 class TestOneGpuForEachWorker:
     def test_claims(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sweeps, "_held", [])
+        monkeypatch.setattr(jobs, "_held", [])
         assert [claim_gpu(tmp_path, ["0", "3"]) for _ in range(3)] == ["0", "3", None]
 
     def test_is_freed_when_the_process_ends(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sweeps, "_held", [])
-        code = "import sys; from pathlib import Path; from facelm.sweeps import claim_gpu; "
+        monkeypatch.setattr(jobs, "_held", [])
+        code = "import sys; from pathlib import Path; from facelm.jobs import claim_gpu; "
         code += "print(claim_gpu(Path(sys.argv[1]), ['0']))"
         for _ in range(2):
             done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
             assert done.stdout.strip() == "0"
 
     def test_the_worker_sees_its_gpu_alone(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sweeps, "_held", [])
+        monkeypatch.setattr(jobs, "_held", [])
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-        sweeps.take_a_gpu(tmp_path)
+        jobs.take_a_gpu(tmp_path)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
-        sweeps.take_a_gpu(tmp_path)  # the worker's next job
+        jobs.take_a_gpu(tmp_path)  # the worker's next job
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-        sweeps.take_a_gpu(tmp_path)
+        jobs.take_a_gpu(tmp_path)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
         with pytest.raises(ValueError, match="2 GPUs and more jobs than that.*n_jobs to 2"):
-            sweeps.take_a_gpu(tmp_path)
+            jobs.take_a_gpu(tmp_path)
 
 
 def quick(cfg):

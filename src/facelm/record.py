@@ -17,10 +17,10 @@ from torch import nn
 from facelm import __version__
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.w300 import data_fingerprint
+from facelm.jobs import Job
 from facelm.launch import build, plain
 from facelm.models import count_macs
 from facelm.paths import CONF_DIR
-from facelm.sweeps import Job
 from facelm.tracking import RunPlan, Tracker, is_main_process
 
 

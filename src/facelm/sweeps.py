@@ -1,95 +1,27 @@
-"""What a run came to, in its result.json; and the table of many: sweep.md, sweep.csv, `facelm compare`."""
+"""What many runs came to, in one table: sweep.md, sweep.csv, `facelm compare`."""
 
 from __future__ import annotations
 
 import csv
 import fcntl
 import json
-import os
 import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-RECORD = "result.json"
-SWEEP = "FACELM_SWEEP"
-"""The sweep's folder, for the ranks of a job, which Hydra does not know to be part of a sweep."""
+from facelm.jobs import RECORD, read_record, write_whole_text
 
 MACHINERY = ("hydra", "launcher", "logger", "sweep", "resume", "run_dir", "report_dir")
 """Overrides that say how a run is made, not what it is: they are left out of tables."""
-
-
-# --- One run --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Job:
-    """The Hydra job that this process runs: its overrides, its folder, and the folder of its sweep, if any."""
-
-    overrides: tuple[str, ...] = ()
-    folder: Path = Path()
-    sweep: Path | None = None
-
-    @classmethod
-    def current(cls) -> Job:
-        """The job as Hydra knows it; without overrides and folder outside Hydra."""
-        if not HydraConfig.initialized():
-            return cls()
-        hydra = HydraConfig.get()
-        sweep = hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else os.environ.get(SWEEP)
-        folder = Path(hydra.runtime.output_dir)
-        return cls(tuple(hydra.overrides.task), folder, Path(sweep).absolute() if sweep else None)
-
-
-@contextmanager
-def recorded(job: Job) -> Iterator[dict[str, Any]]:
-    """Writes `job`'s result.json when it starts and when it ends, however it ends; what is yielded goes into it.
-
-    A job that continues an earlier one in the same folder adds to its time.
-    """
-    before = read_record(job.folder).get("seconds") or 0.0
-    record: dict[str, Any] = {
-        "status": "running",
-        "overrides": list(job.overrides),
-        "val_nme": None,
-        "seconds": None,
-        "error": None,
-    }
-    started = time.monotonic()
-    _write(job.folder / RECORD, json.dumps(record, indent=1))
-    try:
-        yield record
-        record["status"] = "finished"
-    except BaseException as error:
-        gone = isinstance(error, SystemExit | KeyboardInterrupt)
-        said = read_record(job.folder).get("error")  # by the rank that failed, if this process waited for ranks
-        record |= {"status": "stopped" if gone else "failed", "error": said or f"{type(error).__name__}: {error}"}
-        raise
-    finally:
-        record["seconds"] = round(before + time.monotonic() - started, 1)
-        _write(job.folder / RECORD, json.dumps(record, indent=1))
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What `recorded` wrote into `folder`; empty where it wrote nothing."""
-    try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-# --- Many runs ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -169,8 +101,8 @@ def write_table(folder: Path, rows: Sequence[Row], title: str) -> None:
     for row in rows:
         numbers = [row.nme.get(name) for name in names]
         writer.writerow([row.name, " ".join(row.overrides), row.status, row.val, *numbers, row.seconds, row.error])
-    _write(folder / "sweep.csv", text.getvalue())
-    _write(folder / "sweep.md", f"# {title}\n\n{table(rows)}")
+    write_whole_text(folder / "sweep.csv", text.getvalue())
+    write_whole_text(folder / "sweep.md", f"# {title}\n\n{table(rows)}")
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
@@ -201,49 +133,6 @@ class SweepTable(Callback):
             rows = [read_run(run) for run in run_folders(folder)]
             if rows:
                 write_table(folder, rows, f"Sweep {folder.name}")
-
-
-# --- One GPU for each of several workers ----------------------------------------------------------------------------
-
-_held: list[IO[str]] = []
-
-
-def take_a_gpu(folder: Path) -> None:
-    """Gives this worker of a sweep a GPU of its own, for all its jobs, where there are several.
-
-    Raises:
-        ValueError: more jobs run side by side than there are GPUs.
-    """
-    import torch  # here: a table of results needs no torch
-
-    gpus = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))).split(",")
-    if len(gpus) > 1:
-        gpu = claim_gpu(folder, gpus)
-        if gpu is None:
-            raise ValueError(
-                f"{len(gpus)} GPUs and more jobs than that side by side: set hydra.launcher.n_jobs to {len(gpus)}"
-            )
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-
-
-def claim_gpu(folder: Path, gpus: Sequence[str]) -> str | None:
-    """One of `gpus` that no other worker of the sweep in `folder` has; it is this process's until it ends.
-
-    None if all are taken: more jobs run side by side than there are GPUs.
-    """
-    for gpu in gpus:
-        file = (folder / f".gpu_{gpu}.lock").open("a", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-        else:
-            _held.append(file)
-            return gpu
-    return None
-
-
-# --- Details --------------------------------------------------------------------------------------------------------
 
 
 def _is_machinery(override: str) -> bool:
@@ -290,13 +179,6 @@ def _number(value: float | None) -> str:
 def _mean_and_sd(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{statistics.mean(known):.2f} ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 @contextmanager

@@ -24,11 +24,11 @@ from facelm.checkpoint import read_facelm_checkpoint
 from facelm.data.datamodule import FaceDataModule
 from facelm.errors import command_line
 from facelm.evaluate import evaluate
+from facelm.jobs import RECORD, SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
 from facelm.launch import build_callbacks, build_data, build_lit, build_trainer, model_spec, resolve_devices
 from facelm.loading import load_model
 from facelm.paths import CONF_DIR
 from facelm.record import run_facts, tracked, write_facts
-from facelm.sweeps import RECORD, SWEEP, Job, read_record, recorded, take_a_gpu
 from facelm.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -219,7 +219,8 @@ def main(cfg: DictConfig) -> float | None:
     if ddp.global_rank():
         if ddp.STARTED_BY not in os.environ:
             logging.disable(logging.INFO)  # rank 0 says it; the ranks of srun and torchrun share one train.log
-        train_on_all_devices(cfg, job)
+        with first_to_fail(job, ddp.global_rank()):
+            train_on_all_devices(cfg, job)
         return None
     with recorded(job) as record:
         score = record["val_nme"] = train_on_all_devices(cfg, job)
