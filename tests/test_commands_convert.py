@@ -238,3 +238,34 @@ class TestMistakes:
             convert("a.pth", tmp_path / "b.pth", "--codec", codec)
         assert exit_.value.code == 2
         assert "argument --codec" in capsys.readouterr().err
+
+
+class TestForShipping:
+    FACTS = {"nme": {"dev": 3.1}, "data": "faces", "licence": "research only", "recipe": "how", "commit": "abc"}
+
+    def test_half_the_size_the_same_landmarks_and_a_full_card(self, tmp_path):
+        checkpoint = write_checkpoint(tmp_path / "last.ckpt")
+        (tmp_path / "facts.json").write_text(json.dumps(self.FACTS))
+        assert convert(checkpoint, tmp_path / "full.safetensors") == 0
+        assert (
+            convert(checkpoint, tmp_path / "half.safetensors", "--half", "--facts", str(tmp_path / "facts.json")) == 0
+        )
+        sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
+        assert sizes[1] < 0.75 * sizes[0]
+        full, half = (load_model(tmp_path / f"{name}.safetensors") for name in ("full", "half"))
+        assert {value.dtype for value in half.net.state_dict().values()} == {torch.float32, torch.int64}
+        torch.testing.assert_close(half.net.bn1.running_var, full.net.bn1.running_var, rtol=0, atol=0)
+        assert not torch.equal(half.net.conv1.weight, full.net.conv1.weight)
+        difference = landmarks_of(half.net, half.spec) - landmarks_of(full.net, full.spec)
+        assert np.abs(difference).max() < 0.5
+        card = read_card(tmp_path / "half.safetensors")
+        assert {name: getattr(card, name) for name in self.FACTS} == self.FACTS
+
+    @pytest.mark.parametrize("content", ['{"nme": 3}', '{"author": "me"}', "[]", "nothing"])
+    def test_facts_that_are_none(self, content, tmp_path, capsys):
+        (tmp_path / "facts.json").write_text(content)
+        checkpoint = write_checkpoint(tmp_path / "last.ckpt")
+        with pytest.raises(SystemExit):
+            convert(checkpoint, tmp_path / "a.safetensors", "--facts", str(tmp_path / "facts.json"))
+        assert "facts.json" in capsys.readouterr().err
+        assert not (tmp_path / "a.safetensors").exists()

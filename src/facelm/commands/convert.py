@@ -26,6 +26,7 @@ examples:
   facelm convert hrnetv2_w18_300w_256x256-eea53406_20211019.pth --out mmpose_w18.safetensors
   facelm convert final_state.pth --codec release:1 --pixel-origin 0 --out mine.safetensors
   facelm convert outputs/demo/2030-01-01_12-00-00 --naming mmpose-1.x --out for_mmpose.pth
+  facelm convert outputs/mine/checkpoints/last.ckpt --half --facts facts.json --out mine.safetensors
 """
 
 TRAINED_ELSEWHERE = (
@@ -42,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="SOURCE", help="file, run folder, shipped name or address")
     add("--out", required=True, type=Path, metavar="FILE", help=".safetensors, .pth or .pt; a card is put beside it")
     add("--naming", default="release", help="release, facelm, mmpose-1.x, mmpose-0.x or timm (default: release)")
+    add("--half", action="store_true", help="convolutions in float16: half the size")
+    add(
+        "--facts",
+        type=_facts_file,
+        metavar="FILE",
+        help="entries of the card, as JSON: nme, data, licence, recipe, commit",
+    )
     add = parser.add_argument_group("what the weights were trained for, where the file does not say").add_argument
     add("--codec", type=_codec, metavar="NAME[:SIGMA]", help="mmpose, dark, release or subpixel; sigma in cells")
     add("--pixel-origin", type=int, choices=(0, 1), help="what was subtracted from 300W's 1-based coordinates")
@@ -71,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         report = replace(report, notes=tuple(n for n in report.notes if not n.startswith(file.published.title)))
     print(report)
     check_writable(args.out.parent)
-    _write(net, args.out, "timm" if backbone else args.naming)
+    _write(net, args.out, "timm" if backbone else args.naming, half=args.half)
     if backbone:
         print(f"{args.out}: a backbone, without the head; a training starts from it with model.weights={args.out}")
     elif spec:
@@ -121,13 +129,13 @@ def _spec(args: argparse.Namespace, file: WeightsFile) -> ModelSpec | None:
     return ModelSpec(architecture=file.architecture or "", scheme=scheme, **said)
 
 
-def _write(net: HRNetV2, out: Path, naming: str) -> None:
+def _write(net: HRNetV2, out: Path, naming: str, *, half: bool) -> None:
     from safetensors import SafetensorError
 
     from facelm.models import save_weights
 
     try:
-        save_weights(net, out, naming)
+        save_weights(net, out, naming, half=half)
     except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
         raise OSError(f"{str(out)!r} was not written: {error}") from error
 
@@ -138,7 +146,7 @@ def _tell(args: argparse.Namespace, file: WeightsFile, spec: ModelSpec) -> None:
     from facelm.commands.knowledge import describe, list_nme
 
     print("trained for:", describe(spec))
-    facts = _facts(file, spec)
+    facts = _facts(file, spec) | (args.facts or {})
     print("NME:", list_nme(facts.get("nme", {})))
     write_card(args.out, spec, **facts)
     print(f"{args.out} ({args.naming} names), its card {card_path(args.out)}")
@@ -163,6 +171,20 @@ def _facts(file: WeightsFile, spec: ModelSpec) -> dict[str, Any]:
         facts |= {name: getattr(card, name) for name in ("data", "licence", "recipe", "commit")}
     elif known := file.published:
         facts |= {"recipe": known.title}
+    return facts
+
+
+def _facts_file(text: str) -> dict[str, Any]:
+    """The entries of a card that are not about the numbers in the file."""
+    import json
+
+    known = {"nme": dict, "data": str, "licence": str, "recipe": str, "commit": str}
+    try:
+        facts = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"'{text}' cannot be read ({error})") from error
+    if not isinstance(facts, dict) or any(not isinstance(value, known.get(key, ())) for key, value in facts.items()):
+        raise argparse.ArgumentTypeError(f"'{text}' holds texts under {', '.join(list(known)[1:])}, numbers under nme")
     return facts
 
 

@@ -185,15 +185,20 @@ def _notes(file: WeightsFile, has_head: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def save_weights(net: HRNetV2, path: str | Path, naming: str = "release") -> None:
+def save_weights(net: HRNetV2, path: str | Path, naming: str = "release", *, half: bool = False) -> None:
     """Writes the network's weights under another naming, as .safetensors or, by any other ending, a torch file.
 
     mmpose's files wrap them in `state_dict`, the others are plain; "timm" leaves out the head, which timm has not.
-    A file that is there is replaced once the new one is complete. Raises: ValueError for an unknown naming.
+    With `half` convolutions are stored in float16, half the size; batch norms keep float32, whose variances reach
+    below what float16 resolves. A file that is there is replaced once the new one is complete.
+
+    Raises: ValueError for an unknown naming.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    if half:
+        state = {key: value.half() if value.ndim == 4 else value for key, value in state.items()}
     named = from_release_names(state, naming)
     if path.suffix == ".safetensors":
         save_file(named, part, metadata={"format": "pt"})
