@@ -157,7 +157,7 @@ class TestConvNormReLU:
         inputs = [x, torch.randn_like(conv(x))] if summed else [x]
 
         def native_way(x, residual=None):
-            return gradients.conv_norm_relu(x, conv, norm, residual)
+            return gradients.conv_norm_relu(x, conv, norm, residual)[0]
 
         def torch_way(x, residual=None):
             return torch_norm_relu(other, conv(x), residual, relu=True)
@@ -168,6 +168,24 @@ class TestConvNormReLU:
         found = torch.autograd.grad(native_way(*inputs).square().sum(), parameters)
         wanted = torch.autograd.grad(torch_way(*inputs).square().sum(), [conv.weight, other.weight, other.bias])
         require_close(found, wanted, 1e-10)
+
+    @pytest.mark.parametrize(("inputs", "kernel", "stride"), [(20, 1, 1), (20, 3, 1), (20, 3, 2), (3, 3, 2)])
+    def test_the_map_that_is_handed_on_has_a_gradient_too(self, inputs, kernel, stride, threads):
+        conv = nn.Conv2d(inputs, 24, kernel, stride, kernel // 2, bias=False, dtype=torch.float64)
+        norm = norm_of(24, torch.float64)
+        x = torch.randn(2, inputs, 9, 7, dtype=torch.float64)
+
+        def native_way(x):
+            z, again = gradients.conv_norm_relu(x, conv, norm)
+            return torch.cat([z.flatten(), again.square().flatten()])
+
+        def torch_way(x):
+            return torch.cat([F.relu(norm(conv(x))).flatten(), x.square().flatten()])
+
+        require_close(with_gradients(native_way, [x]), with_gradients(torch_way, [x]), 1e-10)
+        (found,) = with_gradients(lambda x: gradients.conv_norm_relu(x, conv, norm)[1].square(), [x])[1:]
+        (wanted,) = with_gradients(torch.square, [x])[1:]
+        require_close([found], [wanted], 1e-12)
 
 
 class TestEnlarge:

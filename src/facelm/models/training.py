@@ -45,17 +45,25 @@ def for_training(net: HRNetV2) -> str | None:
 
 
 class TrainingOperations:
-    """The operations with gradients and batch statistics; running statistics are updated as torch does."""
+    """The operations of one forward, with gradients and batch statistics; running statistics are updated as in torch.
+
+    A map that several operations read is handed from one to the next, see `gradients.conv_norm_relu`.
+    """
+
+    def __init__(self) -> None:
+        self._handed_on: dict[Tensor, Tensor] = {}
 
     def conv(
         self, conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None = None, relu: bool = True
     ) -> Tensor:
         """relu(norm(conv(x)) + residual)."""
-        return gradients.conv_norm_relu(x, conv, norm, residual, relu)
+        residual = None if residual is None else self._latest(residual)
+        z, self._handed_on[x] = gradients.conv_norm_relu(self._latest(x), conv, norm, residual, relu)
+        return z
 
     def enlarge(self, x: Tensor, scale: int, residual: Tensor, relu: bool) -> Tensor:
         """relu(x enlarged bilinearly + residual)."""
-        return gradients.enlarge(x, scale, residual, relu)
+        return gradients.enlarge(self._latest(x), scale, self._latest(residual), relu)
 
     def head(self, head: nn.Sequential, branches: Sequence[Tensor]) -> Tensor:
         """The heatmaps, from all branches at their own resolutions."""
@@ -65,3 +73,6 @@ class TrainingOperations:
         for i in range(1, len(branches)):
             total = self.enlarge(gradients.convolve(branches[i], parts[i]), 2**i, total, relu=False)
         return gradients.convolve(gradients.norm_relu(total, norm), last.weight, last.bias)
+
+    def _latest(self, x: Tensor) -> Tensor:
+        return self._handed_on.get(x, x)

@@ -51,7 +51,7 @@ class Convolution(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("batch", "height", "width", "inputs", "outputs")),
         *((name, ctypes.c_int32) for name in ("kernel", "stride", "threads")),
         ("step", Kernel),
-        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y", "dy", "dx", "dweight")),
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y", "dy", "more", "dx", "dweight")),
     )
 
 

@@ -9,7 +9,7 @@ struct Convolution {  // mirrored by native.Convolution; a kernel of 1 has strid
     Kernel step;
     const Real *x, *weight, *bias;
     Real* y;
-    const Real* dy;
+    const Real *dy, *more;  // more: null, or what is added to dx
     Real *dx, *dweight;
 
     bool by_winograd() const { return kernel == 3 && stride == 1; }
@@ -42,12 +42,12 @@ inline void direct_input_gradient(const Convolution& o) {
             const Taps columns = left ? Taps{2, -2, 2} : Taps{o.kernel / 2, 0, 1};
             const Window window{of.height, of.width, o.outputs, rows.count, columns.count, 0, 0, 1};
             pack_taps(o.weight, turned, o.inputs, o.outputs, rows, columns, packed);
-            direct(o.dy, window, packed, nullptr, nullptr, o.dx, {o.height, o.width, top, left, o.stride}, o.batch,
+            direct(o.dy, window, packed, nullptr, o.more, o.dx, {o.height, o.width, top, left, o.stride}, o.batch,
                    o.inputs, false, o.threads);
         }
 }
 
-// dweight, and dx where it is not null.
+// dweight, and dx + more where it is not null.
 inline void convolution_backward(const Convolution& o) {
     const int K = o.inputs, N = o.outputs;
     if (!o.by_winograd()) {
@@ -59,7 +59,7 @@ inline void convolution_backward(const Convolution& o) {
         Real* packed = scratch(4, size_t(kPoints) * N * slots(K));
         const Kernel turned{o.step.input, o.step.output, -o.step.row, -o.step.column};
         pack_weight(o.weight + 2 * (o.step.row + o.step.column), turned, K, N, packed, o.threads);
-        winograd(o.dy, packed, nullptr, nullptr, o.dx, o.batch, o.height, o.width, N, K, false, o.threads);
+        winograd(o.dy, packed, nullptr, o.more, o.dx, o.batch, o.height, o.width, N, K, false, o.threads);
     }
     winograd_weight_gradient(o.x, o.dy, o.dweight, o.step, o.batch, o.height, o.width, K, N, o.threads);
 }

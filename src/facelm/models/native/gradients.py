@@ -17,14 +17,18 @@ from facelm.models import native
 
 def conv_norm_relu(
     x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, residual: Tensor | None = None, relu: bool = True
-) -> Tensor:
-    """relu(norm(conv(x)) + residual) with the batch's statistics; running ones are updated as torch does.
+) -> tuple[Tensor, Tensor]:
+    """relu(norm(conv(x)) + residual) with the batch's statistics, and x; running ones are updated as torch does.
+
+    Whoever reads x after this takes the x that is given back: its gradient then comes by here and is added to this
+    one's on the way, which costs less than the sum that autograd would make.
 
     Raises:
         ValueError: a batch of one pixel, which has no variance.
     """
     parameters = conv.weight, norm.weight, norm.bias
-    return cast(Tensor, _ConvNormReLU.apply(x, *parameters, residual, conv.stride[0], norm, relu))  # type: ignore[no-untyped-call]
+    z, x = _ConvNormReLU.apply(x, *parameters, residual, conv.stride[0], norm, relu)  # type: ignore[no-untyped-call]
+    return z, x
 
 
 def norm_relu(y: Tensor, norm: nn.BatchNorm2d, residual: Tensor | None = None, relu: bool = True) -> Tensor:
@@ -75,16 +79,19 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Ten
     return y
 
 
-def _backward(x: Tensor, weight: Tensor, stride: int, dy: Tensor, needs_dx: bool) -> tuple[Tensor | None, Tensor]:
-    """The gradients for `x` and `weight`."""
+def _backward(
+    x: Tensor, weight: Tensor, stride: int, dy: Tensor, needs_dx: bool, more: Tensor | None = None
+) -> tuple[Tensor | None, Tensor]:
+    """The gradients for `x`, with `more` added, and `weight`."""
     lib, op = _library(x), _convolution(x, weight, stride)
     by_torch = needs_dx and x.shape[1] < lib.lanes()  # images of three channels: less than a vector
     dx = torch.empty_like(x) if needs_dx and not by_torch else None
     dweight = torch.empty_strided(weight.shape, weight.stride(), dtype=weight.dtype)  # the order that `op` tells
-    op.dy, op.dx, op.dweight = dy.data_ptr(), _pointer(dx), dweight.data_ptr()
+    op.dy, op.more, op.dx, op.dweight = map(_pointer, (dy, more, dx, dweight))
     lib.convolve_back(op)
     if by_torch:
         dx = conv2d_input(x.shape, weight, dy, stride, weight.shape[2] // 2)  # type: ignore[no-untyped-call]
+        dx = dx if more is None else dx + more
     return dx, dweight
 
 
@@ -153,7 +160,7 @@ class _NormReLU(Function):
 
 
 class _ConvNormReLU(Function):
-    """Both in one: half the bookkeeping, and the gradient between them is not kept."""
+    """Both in one: half the bookkeeping."""
 
     @staticmethod
     def forward(
@@ -166,19 +173,23 @@ class _ConvNormReLU(Function):
         stride: int,
         norm: nn.BatchNorm2d,
         relu: bool,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         x, residual = _nhwc(x), None if residual is None else _nhwc(residual)
         y = _forward(x, conv_weight, None, stride)
         z, saved = _norm_forward(y, weight, bias, residual, norm, relu)
         ctx.save_for_backward(x, conv_weight, y, None if residual is None else z, saved)
         ctx.stride, ctx.relu = stride, relu
-        return z
+        ctx.set_materialize_grads(False)
+        return z, x
 
     @staticmethod
-    def backward(ctx: Any, dz: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dz: Tensor | None, more: Tensor | None) -> tuple[Tensor | None, ...]:
+        if dz is None:  # only x was read
+            return more, *[None] * 7
         x, conv_weight, y, z, saved = ctx.saved_tensors
+        more = None if more is None else _nhwc(more)
         dy, *for_norm = _norm_backward(y, z, saved, ctx.relu, _nhwc(dz), ctx.needs_input_grad[4])
-        return *_backward(x, conv_weight, ctx.stride, dy, ctx.needs_input_grad[0]), *for_norm, None, None, None
+        return *_backward(x, conv_weight, ctx.stride, dy, ctx.needs_input_grad[0], more), *for_norm, None, None, None
 
 
 class _Enlarge(Function):

@@ -10,38 +10,43 @@
 
 constexpr int kTile = 4, kPatch = 6, kPoints = 36;
 
-// Six values `step` apart -> B^T d, written `step_out` apart.
-inline void to_points(const Vec* d, int step, Vec* t, int step_out) {
-    const Vec d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step];
+// The transforms of pixels read through `get(i)` and hand their results to `put(i, value)`: no detour by memory.
+
+// Six values -> B^T d, six.
+template <class Get, class Put>
+inline void to_points(Get get, Put put) {
+    const Vec d1 = get(1), d2 = get(2), d3 = get(3), d4 = get(4);
     const Vec a = d4 - Real(4) * d2, b = d3 - Real(4) * d1, c = d4 - d2, e = Real(2) * (d3 - d1);
-    t[0] = Real(4) * d[0] - Real(5) * d2 + d4;
-    t[step_out] = a + b;
-    t[2 * step_out] = a - b;
-    t[3 * step_out] = c + e;
-    t[4 * step_out] = c - e;
-    t[5 * step_out] = Real(4) * d1 - Real(5) * d3 + d[5 * step];
+    put(0, Real(4) * get(0) - Real(5) * d2 + d4);
+    put(1, a + b);
+    put(2, a - b);
+    put(3, c + e);
+    put(4, c - e);
+    put(5, Real(4) * d1 - Real(5) * d3 + get(5));
 }
 
 // Six values -> A^T m, four.
-inline void from_points(const Vec* m, int step, Vec* y, int step_out) {
-    const Vec m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];
+template <class Get, class Put>
+inline void from_points(Get get, Put put) {
+    const Vec m1 = get(1), m2 = get(2), m3 = get(3), m4 = get(4);
     const Vec s1 = m1 + m2, d1 = m1 - m2, s2 = m3 + m4, d2 = m3 - m4;
-    y[0] = m[0] + s1 + s2;
-    y[step_out] = d1 + Real(2) * d2;
-    y[2 * step_out] = s1 + Real(4) * s2;
-    y[3 * step_out] = d1 + Real(8) * d2 + m[5 * step];
+    put(0, get(0) + s1 + s2);
+    put(1, d1 + Real(2) * d2);
+    put(2, s1 + Real(4) * s2);
+    put(3, d1 + Real(8) * d2 + get(5));
 }
 
 // Four values -> A y, six: the transpose of from_points, for gradients.
-inline void spread_to_points(const Vec* y, int step, Vec* m, int step_out) {
-    const Vec y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
+template <class Get, class Put>
+inline void spread_to_points(Get get, Put put) {
+    const Vec y0 = get(0), y1 = get(1), y2 = get(2), y3 = get(3);
     const Vec e1 = y0 + y2, o1 = y1 + y3, e2 = y0 + Real(4) * y2, o2 = Real(2) * y1 + Real(8) * y3;
-    m[0] = y0;
-    m[step_out] = e1 + o1;
-    m[2 * step_out] = e1 - o1;
-    m[3 * step_out] = e2 + o2;
-    m[4 * step_out] = e2 - o2;
-    m[5 * step_out] = y3;
+    put(0, y0);
+    put(1, e1 + o1);
+    put(2, e1 - o1);
+    put(3, e2 + o2);
+    put(4, e2 - o2);
+    put(5, y3);
 }
 
 // Three taps -> G w, six.
@@ -100,45 +105,99 @@ struct Tiles {
     int left(int tile) const { return tile % across * kTile; }
 };
 
-// The patches of `size` tiles from `first` on, transformed: points[36][size][channels].
+// How far the points of a block lie apart: an odd number of cache lines, so that they do not push each other out.
+inline size_t pitch(size_t numbers) {
+    const size_t line = 64 / sizeof(Real);
+    return ((numbers + line - 1) / line | 1) * line;
+}
+
+// One vector of a square of pixels: in its map, or copied with zeros where it hangs over the map's edge.
+struct Square {
+    const Real* corner;
+    long row, column;  // steps
+    Vec copy[kPatch * kPatch];
+
+    Square(const Real* map, int H, int W, int channels, int image, int top, int left, int side, int at) {
+        corner = map + ((long(image) * H + top) * W + left) * channels + at;
+        row = long(W) * channels;
+        column = channels;
+        if (top >= 0 && left >= 0 && top + side <= H && left + side <= W) return;
+        std::fill(copy, copy + side * side, Vec{});
+        const int i_end = std::min(side, H - top), j_end = std::min(side, W - left);
+        for (int i = std::max(0, -top); i < i_end; ++i)
+            for (int j = std::max(0, -left); j < j_end; ++j) copy[i * side + j] = (*this)(i, j);
+        corner = reinterpret_cast<const Real*>(copy);
+        row = side * kLanes;
+        column = kLanes;
+    }
+    Vec operator()(int i, int j) const { return load(corner + i * row + j * column); }
+};
+
+// The patches of `size` tiles from `first` on, transformed: points[36][pitch of [size][channels]].
 inline void gather_points(const Tiles& tiles, const Real* x, int channels, int first, int size, Real* points) {
-    const int H = tiles.height, W = tiles.width;
+    const size_t apart = pitch(size_t(size) * channels);
     for (int t = 0; t < size; ++t) {
-        const int top = tiles.top(first + t) - 1, left = tiles.left(first + t) - 1;
-        const bool inside = top >= 0 && left >= 0 && top + kPatch <= H && left + kPatch <= W;
-        const Real* corner = x + ((long(tiles.image(first + t)) * H + top) * W + left) * channels;
+        const int image = tiles.image(first + t), top = tiles.top(first + t) - 1, left = tiles.left(first + t) - 1;
         for (int k = 0; k < channels; k += kLanes) {
             const int at = lane_start(k, channels);
-            Vec d[36], h[36];
-            for (int i = 0; i < kPatch; ++i)
-                for (int j = 0; j < kPatch; ++j) {
-                    const bool here = inside || (unsigned(top + i) < unsigned(H) && unsigned(left + j) < unsigned(W));
-                    d[i * 6 + j] = here ? load(corner + (long(i) * W + j) * channels + at) : Vec{};
-                }
-            UNROLL for (int j = 0; j < 6; ++j) to_points(d + j, 6, h + j, 6);
-            UNROLL for (int i = 0; i < 6; ++i) to_points(h + 6 * i, 1, d + 6 * i, 1);
-            for (int p = 0; p < kPoints; ++p) store(points + (size_t(p) * size + t) * channels + at, d[p]);
+            const Square d(x, tiles.height, tiles.width, channels, image, top, left, kPatch, at);
+            Real* to = points + size_t(t) * channels + at;
+            Vec h[36];
+            UNROLL for (int j = 0; j < 6; ++j)
+                to_points([&](int i) { return d(i, j); }, [&](int i, Vec v) { h[6 * i + j] = v; });
+            UNROLL for (int i = 0; i < 6; ++i)
+                to_points([&](int j) { return h[6 * i + j]; },
+                          [&](int j, Vec v) { store(to + (6 * i + j) * apart, v); });
         }
     }
 }
 
-// The gradients of `size` tiles of the output, at the points: points[36][size][slots(channels)].
+// The gradients of `size` tiles of the output, at the points: points[36][pitch of [size][slots(channels)]].
 inline void spread_points(const Tiles& tiles, const Real* dy, int channels, int first, int size, Real* points) {
     const int columns = slots(channels);
+    const size_t apart = pitch(size_t(size) * columns);
     for (int t = 0; t < size; ++t) {
-        const int top = tiles.top(first + t), left = tiles.left(first + t);
-        const int rows = std::min(kTile, tiles.height - top), across = std::min(kTile, tiles.width - left);
-        const Real* corner = dy + ((size_t(tiles.image(first + t)) * tiles.height + top) * tiles.width + left) * channels;
+        const int image = tiles.image(first + t), top = tiles.top(first + t), left = tiles.left(first + t);
         for (int n = 0; n < columns; n += kLanes) {
             const int at = lane_start(n, channels);
-            Vec d[16], h[24], m[36];
-            for (int i = 0; i < kTile; ++i)
-                for (int j = 0; j < kTile; ++j)
-                    d[4 * i + j] =
-                        i < rows && j < across ? load(corner + (size_t(i) * tiles.width + j) * channels + at) : Vec{};
-            UNROLL for (int j = 0; j < 4; ++j) spread_to_points(d + j, 4, h + j, 4);
-            UNROLL for (int i = 0; i < 6; ++i) spread_to_points(h + 4 * i, 1, m + 6 * i, 1);
-            for (int p = 0; p < kPoints; ++p) store(points + (size_t(p) * size + t) * columns + n, m[p]);
+            const Square d(dy, tiles.height, tiles.width, channels, image, top, left, kTile, at);
+            Real* to = points + size_t(t) * columns + n;
+            Vec h[24];
+            UNROLL for (int j = 0; j < 4; ++j)
+                spread_to_points([&](int i) { return d(i, j); }, [&](int i, Vec v) { h[4 * i + j] = v; });
+            UNROLL for (int i = 0; i < 6; ++i)
+                spread_to_points([&](int j) { return h[4 * i + j]; },
+                                 [&](int j, Vec v) { store(to + (6 * i + j) * apart, v); });
+        }
+    }
+}
+
+// The results of `size` tiles from products[36][pitch of [size][slots(N)]]: y = relu?(them + bias + residual).
+inline void write_tiles(const Tiles& tiles, const Real* products, const Real* bias, const Real* residual, Real* y,
+                        int N, int first, int size, bool relu) {
+    const int columns = slots(N), W = tiles.width;
+    const size_t apart = pitch(size_t(size) * columns);
+    for (int t = 0; t < size; ++t) {
+        const int top = tiles.top(first + t), left = tiles.left(first + t);
+        const int rows = std::min(kTile, tiles.height - top), across = std::min(kTile, W - left);
+        const size_t corner = ((size_t(tiles.image(first + t)) * tiles.height + top) * W + left) * N;
+        for (int n = 0; n < N; n += kLanes) {
+            const int at = lane_start(n, N);
+            const Real* from = products + size_t(t) * columns + n;
+            Vec h[24], m[16];
+            UNROLL for (int j = 0; j < 6; ++j)
+                from_points([&](int i) { return load(from + (6 * i + j) * apart); },
+                            [&](int i, Vec v) { h[6 * i + j] = v; });
+            UNROLL for (int i = 0; i < 4; ++i)
+                from_points([&](int j) { return h[6 * i + j]; }, [&](int j, Vec v) { m[4 * i + j] = v; });
+            const Vec b = bias ? load(bias + at) : Vec{};
+            for (int i = 0; i < rows; ++i)
+                for (int j = 0; j < across; ++j) {
+                    const size_t to = corner + (size_t(i) * W + j) * N + at;
+                    Vec v = m[4 * i + j] + b;
+                    if (residual) v += load(residual + to);
+                    store(y + to, relu ? positive(v) : v);
+                }
         }
     }
 }
@@ -151,35 +210,36 @@ inline void winograd(const Real* x, const Real* weight, const Real* bias, const 
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int g = 0; g < tiles.blocks; ++g) {
         const int first = g * tiles.block, size = std::min(tiles.block, tiles.count - first);
-        Real* points = scratch(0, size_t(kPoints) * size * K);
-        Real* products = scratch(1, size_t(kPoints) * size * columns);
+        const size_t points_apart = pitch(size_t(size) * K), products_apart = pitch(size_t(size) * columns);
+        Real* points = scratch(0, kPoints * points_apart);
+        Real* products = scratch(1, kPoints * products_apart);
         gather_points(tiles, x, K, first, size, points);
         for (int p = 0; p < kPoints; ++p)
             for (int n = 0; n < columns; n += 3 * kLanes) {
                 const int width = panel_width(n, columns);
-                multiply_panel(points + size_t(p) * size * K, K, 1, weight + (size_t(p) * columns + n) * K, width,
-                               products + size_t(p) * size * columns + n, columns, size, K, width);
+                multiply_panel(points + p * points_apart, K, 1, weight + (size_t(p) * columns + n) * K, width,
+                               products + p * products_apart + n, columns, size, K, width);
             }
-        for (int t = 0; t < size; ++t) {
-            const int top = tiles.top(first + t), left = tiles.left(first + t);
-            const int rows = std::min(kTile, H - top), across = std::min(kTile, W - left);
-            const size_t corner = ((size_t(tiles.image(first + t)) * H + top) * W + left) * N;
-            for (int n = 0; n < N; n += kLanes) {
-                const int at = lane_start(n, N);
-                Vec m[36], h[24];
-                for (int p = 0; p < kPoints; ++p) m[p] = load(products + (size_t(p) * size + t) * columns + n);
-                UNROLL for (int j = 0; j < 6; ++j) from_points(m + j, 6, h + j, 6);
-                UNROLL for (int i = 0; i < 4; ++i) from_points(h + 6 * i, 1, m + 4 * i, 1);
-                const Vec b = bias ? load(bias + at) : Vec{};
-                for (int i = 0; i < rows; ++i)
-                    for (int j = 0; j < across; ++j) {
-                        const size_t to = corner + (size_t(i) * W + j) * N + at;
-                        Vec v = m[4 * i + j] + b;
-                        if (residual) v += load(residual + to);
-                        store(y + to, relu ? positive(v) : v);
-                    }
-            }
+        write_tiles(tiles, products, bias, residual, y, N, first, size, relu);
+    }
+}
+
+// The kernels' gradients for the vector of outputs at slot `n`, from all threads' sums[36][K][slots(N)].
+inline void write_taps(const Real* sums, size_t length, int threads, int n, Real* gradient, Kernel step, int K,
+                       int N) {
+    const int columns = slots(N);
+    for (int k = 0; k < K; ++k) {
+        Vec g[36], h[18], taps[9];
+        for (int p = 0; p < kPoints; ++p) {
+            g[p] = Vec{};
+            for (int t = 0; t < threads; ++t) g[p] += load(sums + t * length + (size_t(p) * K + k) * columns + n);
         }
+        UNROLL for (int j = 0; j < 6; ++j) points_to_kernel(g + j, 6, h + j, 6);
+        UNROLL for (int i = 0; i < 3; ++i) points_to_kernel(h + 6 * i, 1, taps + 3 * i, 1);
+        for (int i = 0; i < 9; ++i)
+            for (int l = 0; l < kLanes; ++l)
+                gradient[(lane_start(n, N) + l) * step.output + k * step.input + i / 3 * step.row +
+                         i % 3 * step.column] = taps[i][l];
     }
 }
 
@@ -200,31 +260,19 @@ inline void winograd_weight_gradient(const Real* x, const Real* dy, Real* gradie
         if (begin == end) std::fill(sum, sum + length, Real(0));
         for (int g = begin; g < end; ++g) {
             const int first = g * tiles.block, size = std::min(tiles.block, tiles.count - first);
-            Real* points = scratch(0, size_t(kPoints) * size * K);
-            Real* spread = scratch(1, size_t(kPoints) * size * columns);
+            const size_t points_apart = pitch(size_t(size) * K), spread_apart = pitch(size_t(size) * columns);
+            Real* points = scratch(0, kPoints * points_apart);
+            Real* spread = scratch(1, kPoints * spread_apart);
             gather_points(tiles, x, K, first, size, points);
             spread_points(tiles, dy, N, first, size, spread);
             for (int p = 0; p < kPoints; ++p)
                 for (int n = 0; n < columns; n += 3 * kLanes)
-                    multiply_panel(points + size_t(p) * size * K, 1, K, spread + size_t(p) * size * columns + n,
-                                   columns, sum + size_t(p) * K * columns + n, columns, K, size,
-                                   panel_width(n, columns), g > begin);
+                    multiply_panel(points + p * points_apart, 1, K, spread + p * spread_apart + n, columns,
+                                   sum + size_t(p) * K * columns + n, columns, K, size, panel_width(n, columns),
+                                   g > begin);
         }
 #pragma omp barrier
 #pragma omp for
-        for (int n = 0; n < columns; n += kLanes)
-            for (int k = 0; k < K; ++k) {
-                Vec g[36], h[18], taps[9];
-                for (int p = 0; p < kPoints; ++p) {
-                    g[p] = Vec{};
-                    for (int t = 0; t < all; ++t) g[p] += load(sums + t * length + (size_t(p) * K + k) * columns + n);
-                }
-                UNROLL for (int j = 0; j < 6; ++j) points_to_kernel(g + j, 6, h + j, 6);
-                UNROLL for (int i = 0; i < 3; ++i) points_to_kernel(h + 6 * i, 1, taps + 3 * i, 1);
-                for (int i = 0; i < 9; ++i)
-                    for (int l = 0; l < kLanes; ++l)
-                        gradient[(lane_start(n, N) + l) * step.output + k * step.input + i / 3 * step.row +
-                                 i % 3 * step.column] = taps[i][l];
-            }
+        for (int n = 0; n < columns; n += kLanes) write_taps(sums, length, all, n, gradient, step, K, N);
     }
 }
