@@ -114,8 +114,7 @@ inline void pack_taps(const Real* weight, Kernel step, int N, int K, Taps rows, 
                     const int panel = n / (3 * kLanes) * 3 * kLanes;
                     Real* to = packed + size_t(panel) * depth + n - panel +
                                size_t((i * columns.count + j) * K + k) * panel_width(panel, width);
-                    for (int l = 0; l < kLanes; ++l)
-                        to[l] = tap[(lane_start(n, N) + l) * step.output + k * step.input];
+                    store(to, load_steps(tap + lane_start(n, N) * step.output + k * step.input, step.output));
                 }
         }
 }

@@ -29,6 +29,13 @@ inline Vec load(const Real* from) {
     std::memcpy(&v, from, sizeof v);
     return v;
 }
+// Numbers that lie `step` apart.
+inline Vec load_steps(const Real* from, int64_t step) {
+    if (step == 1) return load(from);
+    Vec v;
+    for (int l = 0; l < kLanes; ++l) v[l] = from[l * step];
+    return v;
+}
 inline void store(Real* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 inline Vec positive(Vec v) { return v > Real(0) ? v : Vec{}; }
 

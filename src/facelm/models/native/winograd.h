@@ -79,9 +79,9 @@ inline void pack_weight(const Real* weight, Kernel step, int N, int K, Real* pac
         for (int k = 0; k < K; ++k) {
             Vec taps[9], h[18], g[36];
             for (int i = 0; i < 9; ++i)
-                for (int l = 0; l < kLanes; ++l)
-                    taps[i][l] = weight[(lane_start(n, N) + l) * step.output + k * step.input + i / 3 * step.row +
-                                        i % 3 * step.column];
+                taps[i] = load_steps(weight + lane_start(n, N) * step.output + k * step.input + i / 3 * step.row +
+                                         i % 3 * step.column,
+                                     step.output);
             UNROLL for (int j = 0; j < 3; ++j) kernel_to_points(taps + j, 3, h + j, 3);
             UNROLL for (int i = 0; i < 6; ++i) kernel_to_points(h + 3 * i, 1, g + 6 * i, 1);
             const int panel = n / (3 * kLanes) * 3 * kLanes;
