@@ -119,6 +119,18 @@ inline void pack_taps(const Real* weight, Kernel step, int N, int K, Taps rows, 
         }
 }
 
+// The weight's gradient for row `r` of the windows, from all threads' sums[depth][slots(N)].
+inline void write_row(const Real* sums, size_t length, int threads, int r, Real* gradient, Kernel step,
+                      const Window& from, int N) {
+    const int k = r % from.channels, tap = r / from.channels, columns = slots(N);
+    Real* to = gradient + k * step.input + tap / from.columns * step.row + tap % from.columns * step.column;
+    for (int n = 0; n < columns; n += kLanes) {
+        Vec sum{};
+        for (int t = 0; t < threads; ++t) sum += load(sums + t * length + size_t(r) * columns + n);
+        for (int l = 0; l < kLanes; ++l) to[(lane_start(n, N) + l) * step.output] = sum[l];
+    }
+}
+
 // The gradient of direct() with respect to its weight [N][channels][rows][columns], in the order that `step` says.
 inline void direct_weight_gradient(const Real* x, const Window& from, const Real* dy, const Grid& to, Real* gradient,
                                    Kernel step, int batch, int N, int threads) {
@@ -147,14 +159,6 @@ inline void direct_weight_gradient(const Real* x, const Window& from, const Real
         }
 #pragma omp barrier
 #pragma omp for
-        for (int r = 0; r < depth; ++r) {
-            const int k = r % from.channels, tap = r / from.channels;
-            Real* to = gradient + k * step.input + tap / from.columns * step.row + tap % from.columns * step.column;
-            for (int n = 0; n < columns; n += kLanes) {
-                Vec sum{};
-                for (int t = 0; t < all; ++t) sum += load(sums + t * length + size_t(r) * columns + n);
-                for (int l = 0; l < kLanes; ++l) to[(lane_start(n, N) + l) * step.output] = sum[l];
-            }
-        }
+        for (int r = 0; r < depth; ++r) write_row(sums, length, all, r, gradient, step, from, N);
     }
 }
