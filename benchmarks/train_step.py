@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"torch.compile: first step {time.perf_counter() - start:.0f} s")
     expected, *others = (run() for run in runs.values())
     for what, heatmaps in zip(list(runs)[1:], others, strict=True):
-        # Untrained and normalised by the batch, the network multiplies rounding by a thousand; the tests compare float64.
+        # Untrained and normalised by its batch, the network multiplies rounding by a thousand. Tests compare float64.
         require_equal(what, expected, heatmaps, tolerance=1e-2)
     seconds = take_turns(runs, chosen.rounds, chosen.clock)
     print_table(f"{name}, training step, batch {batch}", seconds, images=batch)
