@@ -195,7 +195,7 @@ def for_inference(net: nn.Module, *, crop_size: int, backend: str = "auto") -> C
 
     It holds its own copy of the weights as they are now, with batch norms as in evaluation mode. `backend`:
 
-    - "native": compiled kernels, float32 on the CPU; about four seconds of compiling on a machine's first use;
+    - "native": compiled kernels, float32 on the CPU; about two seconds of compiling on a machine's first use;
     - "torch": torch's operations, on any device and in the network's number type;
     - "auto": native where it can be had, else torch.
 

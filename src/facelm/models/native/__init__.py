@@ -1,8 +1,9 @@
 """The network's operations as machine code, compiled from this folder on the machine that runs them.
 
-`library()` compiles `kernels.cpp` with the system's C++ compiler, about four seconds, once: the result is kept in
-`FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags and the processor's
-features. Without a compiler everything that uses it goes on with torch's own operations, see `facelm.models.fast`.
+`library()` compiles `kernels.cpp` with the system's C++ compiler, once: two seconds for predicting, four for training.
+The result is kept in `FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags and
+the processor's features. Without a compiler everything that uses it goes on with torch's own operations, see
+`facelm.models.fast`.
 """
 
 from __future__ import annotations
@@ -84,8 +85,10 @@ def _tell_once(reason: str) -> None:
 
 
 @functools.cache
-def library(real: str = "float") -> ctypes.CDLL:
+def library(real: str = "float", *, training: bool = False) -> ctypes.CDLL:
     """The compiled operations for numbers of type `real`, "float" or "double"; compiled now if they are not yet.
+
+    With `training`, those with gradients too: it is another file, so that the first prediction does not wait for it.
 
     Raises:
         RuntimeError: there is no C++ compiler, it failed, or `FACELM_NATIVE=0` forbids it.
@@ -94,37 +97,40 @@ def library(real: str = "float") -> ctypes.CDLL:
         raise RuntimeError("FACELM_NATIVE=0")
     folder = Path(__file__).parent
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    key = hashlib.sha256(repr((real, compiler, _FLAGS, _processor())).encode())
+    flags = [*_FLAGS, f"-DREAL={real}", *(["-DTRAINING"] if training else [])]
+    key = hashlib.sha256(repr((compiler, flags, _processor())).encode())
     for name in _SOURCES:
         key.update((folder / name).read_bytes())
     path = cache_folder() / "native" / f"kernels-{real}-{key.hexdigest()[:16]}.so"
     if not path.is_file():
         if compiler is None:
             raise RuntimeError("no C++ compiler found (looked for CXX, g++, clang++); install one, such as g++")
-        _compile(compiler, folder / "kernels.cpp", path, real)
+        _compile([compiler, *flags, str(folder / "kernels.cpp")], path)
     loaded = ctypes.CDLL(str(path))
     pointer, number = ctypes.c_void_p, ctypes.c_int
-    for name, arguments in {
+    functions: dict[str, tuple[type, ...]] = {
         "run": (ctypes.POINTER(Op), number, number),
         "pack": (pointer, ctypes.POINTER(Kernel), number, number, pointer, number),
         "pack_direct": (pointer, ctypes.POINTER(Kernel), number, number, number, pointer),
+    }
+    with_gradients: dict[str, tuple[type, ...]] = {
         "convolve": (ctypes.POINTER(Convolution),),
         "convolve_back": (ctypes.POINTER(Convolution),),
         "normalise": (ctypes.POINTER(Norm),),
         "normalise_back": (ctypes.POINTER(Norm),),
         "enlarge_back": (*[pointer] * 2, *[number] * 6),
-    }.items():
+    }
+    for name, arguments in (functions | with_gradients if training else functions).items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None
     return loaded
 
 
-def _compile(compiler: str, source: Path, path: Path, real: str) -> None:
+def _compile(command: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.part")
-    command = [compiler, *_FLAGS, f"-DREAL={real}", str(source), "-o", str(part)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, "-o", str(part)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
         part.replace(path)  # whole or not at all, also when two processes compile at once

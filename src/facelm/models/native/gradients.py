@@ -56,7 +56,7 @@ def _nhwc(x: Tensor) -> Tensor:
 
 
 def _library(x: Tensor) -> Any:
-    return native.library("double" if x.dtype == torch.float64 else "float")
+    return native.library("double" if x.dtype == torch.float64 else "float", training=True)
 
 
 def _pointer(x: Tensor | None) -> int | None:

@@ -1,11 +1,17 @@
 // The operations of an HRNet on the CPU: an interpreter for a list of them, and those with gradients.
 //
-// Tensors are NHWC and dense (torch's channels_last). Compiled on the machine it runs on, see __init__.py.
-#include "convolution.h"
+// Tensors are NHWC and dense (torch's channels_last). Compiled on the machine it runs on, see __init__.py: without
+// TRAINING only what predicting needs, in half the time.
+#include "direct.h"
 #include "enlarge.h"
-#include "norm.h"
+#include "winograd.h"
 
-#if defined(__GLIBC__)
+#ifdef TRAINING
+#include "convolution.h"
+#include "norm.h"
+#endif
+
+#if defined(TRAINING) && defined(__GLIBC__)
 #include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -49,6 +55,7 @@ void pack_direct(const Real* weight, const Kernel* step, int outputs, int inputs
     pack_taps(weight, *step, outputs, inputs, {0, 1, kernel}, {0, 1, kernel}, packed);
 }
 
+#ifdef TRAINING
 void convolve(const Convolution* o) { convolution_forward(*o); }
 void convolve_back(const Convolution* o) { convolution_backward(*o); }
 void normalise(const Norm* o) { norm_forward(*o); }
@@ -75,4 +82,5 @@ int keep_memory() {
     return 0;
 #endif
 }
+#endif
 }
