@@ -46,7 +46,7 @@ class OtherProcess:
     """mmpose in its own process: told what to do by a line of JSON, it answers with one."""
 
     def __init__(self, python: str, script: Path, threads: int) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(
             [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

@@ -1,8 +1,8 @@
 """The network's operations as machine code, compiled from this folder on the machine that runs them.
 
 `library()` compiles `kernels.cpp` with the system's C++ compiler, once: two seconds for predicting, four for training.
-The result is kept in `FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags and
-the processor's features. Without a compiler everything that uses it goes on with torch's own operations, see
+The result is kept in `FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags
+and the processor's features. Without a compiler everything that uses it goes on with torch's own operations, see
 `facelm.models.fast`.
 """
 
