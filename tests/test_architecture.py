@@ -26,7 +26,9 @@ LAYERS = (
         "statistics",
         "record",
         "ddp",
+        "jobs",
         "sweeps",
+        "paired",
     ),
 )
 ONLY_IN = {

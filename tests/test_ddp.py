@@ -203,16 +203,13 @@ class TestCommandLine:
         assert "`codec.sigma=1.5` | finished" in (tmp_path / "sweep/sweep.md").read_text()
         assert "`codec.sigma=-1` | failed" in (tmp_path / "sweep/sweep.md").read_text()
 
-    def test_a_rank_that_raises_ends_its_own_job_only(self, drawn_root, tmp_path):
-        """With seed=13 rank 1 raises while rank 0 waits for its gradients."""
-        sweep = tmp_path / "sweep"
+    def test_the_rank_that_raised_is_the_one_that_is_blamed(self, drawn_root, tmp_path):
+        """With seed=13 rank 1 raises; rank 0, which waits for its gradients, fails too and knows less."""
         arguments = [*TINY, *few_faces(drawn_root, tmp_path), "trainer.devices=2", "trainer.max_epochs=1"]
-        frozen_job("-m", *arguments, "seed=13,2", f"hydra.sweep.dir={sweep}")
-        unlucky, lucky = (json.loads((sweep / str(job) / "result.json").read_text()) for job in range(2))
-        assert unlucky["status"] == "failed"
-        assert unlucky["error"] == "rank 1: RuntimeError: bad luck"
-        assert lucky["status"] == "finished"
-        assert [self.seen(sweep, 1, rank)["seed"] for rank in (0, 1)] == [2, 2]
+        done = frozen_job(*arguments, "seed=13", f"hydra.run.dir={tmp_path / 'run'}")
+        assert done.returncode == 1
+        result = json.loads((tmp_path / "run" / "result.json").read_text())
+        assert (result["status"], result["error"]) == ("failed", "rank 1: RuntimeError: bad luck")
 
     @staticmethod
     def seen(sweep, job, rank):

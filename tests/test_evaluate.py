@@ -38,7 +38,8 @@ class TestCommandLine:
         _, report = command_line
         ours = json.loads((report / "summary.json").read_text())["subsets"]["common"]
         theirs = json.loads((trained_run / "report" / "summary.json").read_text())["subsets"]["common"]
-        assert ours["nme"] == pytest.approx(theirs["nme"], abs=1e-6)
+        # Other subsets, other batches: native code adds up a batch of another size in another order.
+        assert ours["nme"] == pytest.approx(theirs["nme"], abs=1e-4)
         assert set(ours) >= {"n", "nme", "nme_interpupil", "nme_box", "fr@8", "fr@10", "auc@8", "auc@10", "nme_ci95"}
 
     def test_the_mean_shape_travels_in_the_checkpoint(self, command_line):
