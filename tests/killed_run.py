@@ -1,5 +1,9 @@
-"""facelm.train that a signal hits: HIT="SIGKILL 6" sends it to the process itself before step 6. No report is made."""
+"""facelm.train that a signal hits before a step: HIT="SIGKILL 6" or HIT="SIGTERM 6". No report is made.
 
+SIGTERM goes to the data loader's workers too, as SLURM sends it to every process of a job.
+"""
+
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -18,7 +22,9 @@ class Hit(Callback):
 
     def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), self.number)
+            workers = multiprocessing.active_children() if self.number == signal.SIGTERM else []
+            for pid in [*(worker.pid for worker in workers), os.getpid()]:
+                os.kill(pid, self.number)
 
 
 def fit(overrides):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -291,5 +292,10 @@ def _photograph(face: Face) -> str:
 
 
 def _quiet_worker(worker_id: int) -> None:
-    """One OpenCV thread a worker: threads of a forked OpenCV fight each other, and the workers are the parallelism."""
+    """One OpenCV thread a worker: threads of a forked OpenCV fight each other, and the workers are the parallelism.
+
+    SIGTERM is the trainer's affair: SLURM sends it to every process of a job, and a run whose workers are gone could
+    not save. A worker ends when it is told to, or when its parent is gone.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
