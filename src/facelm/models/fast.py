@@ -29,15 +29,12 @@ class Operations(Protocol[Map]):
         self, conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Map, residual: Map | None = None, relu: bool = True
     ) -> Map:
         """relu(norm(conv(x)) + residual)."""
-        ...
 
     def enlarge(self, x: Map, scale: int, residual: Map, relu: bool) -> Map:
         """relu(x enlarged bilinearly + residual)."""
-        ...
 
     def head(self, head: nn.Sequential, branches: Sequence[Map]) -> Map:
         """The heatmaps, from all branches at their own resolutions."""
-        ...
 
 
 def check_size(images: Tensor) -> None:
