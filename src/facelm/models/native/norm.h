@@ -140,6 +140,14 @@ inline void norm_forward(const Norm& o) {
 // How the gradient before the ReLU is found: there was no ReLU, by the sign of z, or of z computed again from y.
 enum class Mask { none, stored, computed };
 
+// The gradient before the ReLU, of a vector's numbers from `at` on; dz is the one after it.
+template <Mask mask>
+inline Vec before_relu(Vec dz, const Real* z, long at, Vec y, Vec scale, Vec shift) {
+    if (mask == Mask::stored) return load(z + at) > Real(0) ? dz : Vec{};
+    if (mask == Mask::computed) return y * scale + shift > Real(0) ? dz : Vec{};
+    return dz;
+}
+
 // totals[0] = sum of g, totals[1] = sum of g * (y - mean), with g the gradient before the ReLU; and dresidual = g.
 template <Mask mask>
 void norm_gradient_sums(const Norm& o, const Real* numbers, double* totals) {
@@ -154,11 +162,9 @@ void norm_gradient_sums(const Norm& o, const Real* numbers, double* totals) {
             Real* dresidual = o.dresidual;
             for (long from = first * C; from < last * C; from += C)
                 UNROLL for (int j = 0; j < V; ++j) {
-                    Vec g = load(dz + from + at[j]);
                     const Vec v = load(y + from + at[j]);
-                    if (mask == Mask::stored) g = load(z + from + at[j]) > Real(0) ? g : Vec{};
-                    if (mask == Mask::computed)
-                        g = v * load(numbers + C + at[j]) + load(numbers + 2 * C + at[j]) > Real(0) ? g : Vec{};
+                    const Vec g = before_relu<mask>(load(dz + from + at[j]), z, from + at[j], v,
+                                                    load(numbers + C + at[j]), load(numbers + 2 * C + at[j]));
                     if (dresidual) store(dresidual + from + at[j], g);
                     sum[j] += g;
                     products[j] += g * (v - load(numbers + at[j]));
@@ -190,11 +196,9 @@ void norm_gradient(const Norm& o, const Real* g, const Real* numbers) {
             Real* dy = o.dy;
             for (long to = first * C; to < last * C; to += C)
                 UNROLL for (int j = 0; j < V; ++j) {
-                    Vec v = load(g + to + at[j]);
                     const Vec w = load(y + to + at[j]);
-                    if (mask == Mask::stored) v = load(z + to + at[j]) > Real(0) ? v : Vec{};
-                    if (mask == Mask::computed)
-                        v = w * scale[j] + load(numbers + 2 * C + at[j]) > Real(0) ? v : Vec{};
+                    const Vec v = before_relu<mask>(load(g + to + at[j]), z, to + at[j], w, scale[j],
+                                                    load(numbers + 2 * C + at[j]));
                     store(dy + to + at[j], scale[j] * v + slope[j] * w + offset[j]);
                 }
         });
