@@ -53,3 +53,17 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, drawn_root: Path) -> P
     overrides = [f"data.root={drawn_root}", f"run_dir={run_dir}", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"]
     train(compose("train", "data=w300", "codec=subpixel", *TINY, *overrides))
     return run_dir
+
+
+@pytest.fixture
+def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """As on a machine where nobody ever used W&B."""
+    import wandb
+
+    wandb.teardown()  # a process that has had a run goes on with the server and the key it knew then
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    return monkeypatch
