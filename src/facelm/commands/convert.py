@@ -130,13 +130,11 @@ def _spec(args: argparse.Namespace, file: WeightsFile) -> ModelSpec | None:
 
 
 def _write(net: HRNetV2, out: Path, naming: str, *, half: bool) -> None:
-    from safetensors import SafetensorError
-
     from facelm.models import save_weights
 
     try:
         save_weights(net, out, naming, half=half)
-    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
+    except RuntimeError as error:  # what torch makes of a full disk
         raise OSError(f"{str(out)!r} was not written: {error}") from error
 
 

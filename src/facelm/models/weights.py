@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from facelm.models.download import local_file, sha256
@@ -201,7 +201,7 @@ def save_weights(net: HRNetV2, path: str | Path, naming: str = "release", *, hal
         state = {key: value.half() if value.ndim == 4 else value for key, value in state.items()}
     named = from_release_names(state, naming)
     if path.suffix == ".safetensors":
-        save_file(named, part, metadata={"format": "pt"})
+        part.write_bytes(save(named, metadata={"format": "pt"}))  # save_file makes a file that only its owner reads
     else:
         torch.save({"state_dict": named, "meta": {}} if naming.startswith("mmpose") else named, part)
     part.replace(path)
