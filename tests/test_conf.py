@@ -101,7 +101,7 @@ class TestLevers:
 
     @pytest.mark.parametrize("lever", LEVERS)
     def test_changes_the_recipe_that_it_is_put_on(self, lever):
-        same = ["experiment=hrnetv2_w18_cpu", "sweep=ablation", "+lever_weights=outputs/drawn"]
+        same = ["experiment=hrnetv2_w18_best", "sweep=ablation", "+lever_weights=outputs/drawn"]
         recipe, changed = (compose("train", *same, *overrides) for overrides in ((), (f"lever={lever}",)))
         assert (recipe == changed) == (lever == "recipe")
 

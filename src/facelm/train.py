@@ -5,10 +5,13 @@ Read next: `launch.py` (config to objects), `lit.py` (the training step), `data/
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,16 @@ from facelm.data.datamodule import FaceDataModule
 from facelm.errors import command_line
 from facelm.evaluate import evaluate
 from facelm.jobs import RECORD, SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
-from facelm.launch import build_callbacks, build_data, build_lit, build_trainer, model_spec, resolve_devices
+from facelm.launch import build_callbacks, build_data, build_lit, build_trainer, model_spec, plain, resolve_devices
 from facelm.loading import load_model
 from facelm.paths import CONF_DIR
 from facelm.record import run_facts, tracked, write_facts
 from facelm.tracking import Tracker
 
 log = logging.getLogger(__name__)
+
+FIRST = "first"
+"""The folder, in that of a run, of the training that it starts from."""
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -131,13 +137,25 @@ def run_of(checkpoint: str) -> Path | None:
     return folder.parent if folder.name == "checkpoints" and (folder.parent / RECORD).is_file() else None
 
 
+def resumed_folder(resume: str | None) -> Path | None:
+    """The folder of the run that `resume=` means, also of one that was stopped during its first training.
+
+    Raises:
+        FileNotFoundError: there is nothing to go on with.
+    """
+    if resume is not None and stopped_in_first(resume):
+        return Path(resume).expanduser().absolute()
+    path = resume_path(resume)
+    return run_of(path) if path else None
+
+
 def run_dir_for(resume: str | None, new: str) -> str:
     """Where a run writes: the folder of the run that it resumes, else `new`. Hydra's resolver `facelm.run_dir`."""
     try:
-        resumed = resume_path(resume)
+        resumed = resumed_folder(resume)
     except FileNotFoundError:  # said again, and better, when the job starts
         resumed = None
-    return str((run_of(resumed) if resumed else None) or new)
+    return str(resumed or new)
 
 
 OmegaConf.register_new_resolver("facelm.run_dir", run_dir_for, replace=True)
@@ -148,18 +166,73 @@ def continued(cfg: DictConfig) -> DictConfig:
 
     So `resume=RUN` alone goes on with the run as it was. Hydra's list of overrides becomes the whole one too.
     """
-    resumed = resume_path(cfg.resume)
-    run = run_of(resumed) if resumed else None
-    overrides: dict[str, str] = {}
-    for override in [*(read_record(run).get("overrides", []) if run else []), *HydraConfig.get().overrides.task]:
-        overrides[override.lstrip("+~").partition("=")[0]] = override
-    everything = list(overrides.values())
+    run = resumed_folder(cfg.resume)
+    everything = merged(read_record(run).get("overrides", []) if run else [], HydraConfig.get().overrides.task)
     if everything == list(HydraConfig.get().overrides.task):
         return cfg
     hydra_cfg: Any = HydraConfig.get()
     with read_write(hydra_cfg):
         hydra_cfg.overrides.task = everything
-    return hydra.compose(str(hydra_cfg.job.config_name), overrides=everything)
+    return composed(everything)
+
+
+def as_overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A part of a config as overrides: `{"crop": {"size": 128}}` is `["crop.size=128"]`."""
+    lines = []
+    for key, value in values.items():
+        inside = isinstance(value, Mapping)
+        lines += as_overrides(value, f"{prefix}{key}.") if inside else [f"{prefix}{key}={json.dumps(value)}"]
+    return lines
+
+
+def merged(overrides: Iterable[str], later: Iterable[str]) -> list[str]:
+    """Both lists of overrides as one; of two for one key, the later."""
+    return list({override.lstrip("+~").partition("=")[0]: override for override in [*overrides, *later]}.values())
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The config of this Hydra job with other overrides."""
+    return hydra.compose(str(HydraConfig.get().job.config_name), overrides=list(overrides))
+
+
+# --- Two trainings, one after the other ------------------------------------------------------------------------------
+
+
+def stopped_in_first(resume: str) -> bool:
+    """Whether the run folder `resume` holds a first training, and nothing yet of the one that starts from it."""
+    run = Path(resume).expanduser()
+    return (run / FIRST / RECORD).is_file() and not (run / "checkpoints" / "last.ckpt").is_file()
+
+
+def after_first(cfg: DictConfig, job: Job) -> tuple[DictConfig, Job]:
+    """The config and the job of the training that starts from the last weights of another, which is done before.
+
+    `cfg.first` holds what is different in the first training; it lies in `first/` of the run folder.
+    With `resume=` a first training that was stopped goes on, and one that is finished is not repeated.
+
+    Raises:
+        ValueError: srun or torchrun started this process.
+    """
+    if cfg.first is None or (cfg.resume is not None and not stopped_in_first(cfg.resume)):
+        return cfg, job
+    changes = as_overrides(plain(cfg.first))
+    if ddp.is_rank():
+        raise ValueError(
+            f"the first training ({' '.join(changes)}) is started from one process, not from each rank of srun or "
+            "torchrun: run it as a job of its own with first=null, then this one with first=null model.weights=RUN"
+        )
+    folder = Path(cfg.run_dir) / FIRST
+    last = folder / "checkpoints" / "last.ckpt"
+    if cfg.resume is None or read_record(folder).get("status") != "finished":
+        log.info(f"first training: {' '.join(changes)}, in {folder}")
+        resume = ddp.quoted(folder) if cfg.resume is not None and last.is_file() else "null"
+        place = ["first=null", f"run_dir={ddp.quoted(folder)}", f"resume={resume}"]
+        before = Job(tuple(merged(job.overrides, [*changes, *place])), folder, job.sweep)
+        with recorded(before) as record:
+            record["val_nme"] = train_on_all_devices(composed(before.overrides), before)
+    then = ["first=null", "resume=null", f"model.weights={ddp.quoted(last)}"]
+    job = replace(job, overrides=tuple(merged(job.overrides, then)))
+    return composed(job.overrides), job
 
 
 # --- The Hydra job --------------------------------------------------------------------------------------------------
@@ -220,10 +293,10 @@ def main(cfg: DictConfig) -> float | None:
         if ddp.STARTED_BY not in os.environ:
             logging.disable(logging.INFO)  # rank 0 says it; the ranks of srun and torchrun share one train.log
         with first_to_fail(job, ddp.global_rank()):
-            train_on_all_devices(cfg, job)
+            train_on_all_devices(*after_first(cfg, job))
         return None
     with recorded(job) as record:
-        score = record["val_nme"] = train_on_all_devices(cfg, job)
+        score = record["val_nme"] = train_on_all_devices(*after_first(cfg, job))
     return score
 
 

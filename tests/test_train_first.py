@@ -1,0 +1,92 @@
+"""`first=`: a training that starts from another, both in one command and one run folder, resumed by `resume=RUN`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import TINY
+from facelm.train import as_overrides, merged
+
+TESTS = Path(__file__).resolve().parent
+FIRST = ["crop.size=96", "trainer.max_epochs=1"]
+FIRST_OPTION = "first={crop: {size: 96}, trainer: {max_epochs: 1}}"
+
+
+def job(*arguments, hit="", **environment):
+    """facelm.train in a process of its own, which a signal may hit (see killed_run.py)."""
+    command = [sys.executable, str(TESTS / "killed_run.py"), *arguments]
+    environment = {**os.environ, "HIT": hit, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS, env=environment)
+
+
+def last(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def status(run):
+    return json.loads((run / "result.json").read_text())["status"]
+
+
+def assert_same_weights(one, other):
+    one, other = last(one)["state_dict"], last(other)["state_dict"]
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def common(drawn_root):
+    """The second training: two epochs of four steps at 64 px; the first has one of them at 96 px."""
+    recipe = ["codec=subpixel", "optim=adamw_cosine", "ema.decay=0.9", "data.batch_size=6", "trainer.max_epochs=2"]
+    return [*TINY, "data=w300", f"data.root={drawn_root}", *recipe]
+
+
+@pytest.fixture(scope="module")
+def by_hand(common, tmp_path_factory):
+    """The same as two commands: the two run folders."""
+    before, after = tmp_path_factory.mktemp("before"), tmp_path_factory.mktemp("after")
+    for command in (
+        [*merged(common, FIRST), f"hydra.run.dir={before}"],
+        [*merged(common, [f"model.weights={before}/checkpoints/last.ckpt"]), f"hydra.run.dir={after}"],
+    ):
+        done = job(*command)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return before, after
+
+
+@pytest.mark.parametrize("step", [2, 6], ids=["in-the-first", "in-the-second"])
+def test_stopped_and_resumed_it_is_the_same_as_two_commands(common, by_hand, tmp_path, step):
+    run = tmp_path / "a run's folder"
+    folder = f"hydra.run.dir='{run!s}'".replace("run's", "run\\'s")
+    stopped = job(*common, FIRST_OPTION, folder, hit=f"SIGTERM {step}")
+    assert stopped.returncode == 143, stopped.stderr[-3000:]
+    assert (status(run / "first"), status(run)) == ("stopped" if step == 2 else "finished", "stopped")
+    resumed = job("resume='" + str(run).replace("'", "\\'") + "'")
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    goes_on = run / "first" if step == 2 else run
+    assert f"Restored all states from the checkpoint at {goes_on}/checkpoints/last.ckpt" in resumed.stderr
+    assert resumed.stderr.count("Restored all states") == 1
+    assert ("first training: crop.size=96 trainer.max_epochs=1" in resumed.stdout) == (step == 2)
+    for made, hand in ((run / "first", by_hand[0]), (run, by_hand[1])):
+        assert status(made) == "finished"
+        assert_same_weights(made, hand)
+
+
+def test_ranks_of_torchrun_do_not_each_start_it(common, tmp_path):
+    done = job(*common, FIRST_OPTION, f"hydra.run.dir={tmp_path}", LOCAL_RANK="1", RANK="1")
+    assert done.returncode == 1
+    assert "run it as a job of its own" in done.stderr
+    assert not (tmp_path / "first").exists()
+
+
+def test_a_part_of_a_config_as_overrides():
+    values = {"crop": {"size": 96}, "ema": {"decay": None}, "native": True, "name": "a 'b'"}
+    assert as_overrides(values) == ["crop.size=96", "ema.decay=null", "native=true", """name="a 'b'\""""]
+
+
+def test_of_two_overrides_of_one_key_the_later_counts():
+    assert merged(["a=1", "+b=2", "c=3"], ["b=4", "~c"]) == ["a=1", "b=4", "~c"]
