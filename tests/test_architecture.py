@@ -27,6 +27,7 @@ LAYERS = (
         "record",
         "ddp",
         "jobs",
+        "resuming",
         "sweeps",
         "paired",
     ),

@@ -3,18 +3,21 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from conftest import TINY
 from facelm.checkpoint import write_whole
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.sampler import EpochBatches
-from facelm.train import resume_path, run_dir_for
+from facelm.resuming import resume_path, run_dir_for
+from facelm.train import train
 from killed_run import fit
 
 TESTS = Path(__file__).resolve().parent
@@ -124,6 +127,17 @@ class TestSameWeights:
             for key in ("state_dict", "optimizer_states", "global_step"):
                 assert_same(one[key], other[key], key)
         assert not marker.exists()
+
+
+def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path):
+    """Nothing is left to train, and no validation of this process has a number for the last checkpoint."""
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    shutil.rmtree(run / "report")
+    cfg = OmegaConf.load(run / "config.yaml")
+    cfg.run_dir, cfg.resume, cfg.report_dir = str(run), str(run), str(run / "report")
+    train(cfg)
+    assert (run / "report" / "summary.json").is_file()
 
 
 class TestRefused:

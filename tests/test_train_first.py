@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from conftest import TINY
-from facelm.train import as_overrides, merged
+from conftest import TINY, compose
+from facelm import train as training
+from facelm.jobs import Job
+from facelm.resuming import as_overrides, first_changes, merged
 
 TESTS = Path(__file__).resolve().parent
 FIRST = ["crop.size=96", "trainer.max_epochs=1"]
@@ -65,6 +68,7 @@ def test_stopped_and_resumed_it_is_the_same_as_two_commands(common, by_hand, tmp
     stopped = job(*common, FIRST_OPTION, folder, hit=f"SIGTERM {step}")
     assert stopped.returncode == 143, stopped.stderr[-3000:]
     assert (status(run / "first"), status(run)) == ("stopped" if step == 2 else "finished", "stopped")
+    assert ("resume=" + str(run) + " goes on with it, and then with the second" in stopped.stdout) == (step == 2)
     resumed = job("resume='" + str(run).replace("'", "\\'") + "'")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     goes_on = run / "first" if step == 2 else run
@@ -74,6 +78,8 @@ def test_stopped_and_resumed_it_is_the_same_as_two_commands(common, by_hand, tmp
     for made, hand in ((run / "first", by_hand[0]), (run, by_hand[1])):
         assert status(made) == "finished"
         assert_same_weights(made, hand)
+    names = [OmegaConf.load(made / "config.yaml").name for made in (run / "first", run)]
+    assert names == ["train_first", "train"]  # two runs in W&B
 
 
 def test_ranks_of_torchrun_do_not_each_start_it(common, tmp_path):
@@ -83,10 +89,35 @@ def test_ranks_of_torchrun_do_not_each_start_it(common, tmp_path):
     assert not (tmp_path / "first").exists()
 
 
+@pytest.mark.parametrize("first", [FIRST_OPTION, "first=null"], ids=["as-typed", "as-the-rank-recorded-it"])
+def test_a_finished_one_is_taken_from_where_it_lies(tmp_path, monkeypatch, first):
+    """Also where the rest is to go to another folder, and where rank 0 was killed before its first checkpoint."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "result.json").write_text('{"status": "finished"}')
+    monkeypatch.setattr(training, "composed", lambda overrides: compose("train", *overrides))
+    typed = [first, f"resume={tmp_path}", "run_dir=elsewhere", "seed=3"]
+    cfg, job = training.after_first(compose("train", *typed), Job(tuple(typed)))
+    assert cfg.model.weights == f"{tmp_path}/first/checkpoints/last.ckpt"
+    assert (cfg.first, cfg.resume, cfg.run_dir, cfg.seed) == (None, None, "elsewhere", 3)
+    assert "seed=3" in job.overrides
+
+
+def test_what_is_typed_holds_for_both_trainings():
+    cfg = compose("train", "experiment=hrnetv2_w18_cpu")
+    own = {"crop.size=128", "trainer.max_epochs=30", "optim.optimizer.lr=0.0015", "ema.decay=0.998"}
+    assert set(first_changes(cfg, ["seed=1"])) == own
+    assert set(first_changes(cfg, ["trainer.max_epochs=2", "ema.decay=null"])) == {
+        "crop.size=128",
+        "optim.optimizer.lr=0.0015",
+    }
+    assert set(first_changes(cfg, ["trainer.max_epochs=2", "first.trainer.max_epochs=30"])) == own
+    assert set(first_changes(cfg, ["crop.size=64", "first={}"])) == own
+
+
 def test_a_part_of_a_config_as_overrides():
     values = {"crop": {"size": 96}, "ema": {"decay": None}, "native": True, "name": "a 'b'"}
     assert as_overrides(values) == ["crop.size=96", "ema.decay=null", "native=true", """name="a 'b'\""""]
 
 
 def test_of_two_overrides_of_one_key_the_later_counts():
-    assert merged(["a=1", "+b=2", "c=3"], ["b=4", "~c"]) == ["a=1", "b=4", "~c"]
+    assert merged(["a=null", "+b=2", "a.c=3"], ["b=4", "a=null"]) == ["a.c=3", "b=4", "a=null"]

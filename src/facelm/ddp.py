@@ -71,10 +71,14 @@ def rank_commands(count: int, overrides: Sequence[str], run_dir: Path) -> list[l
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             options += ["--config-dir", str(source.path)]
-    searched = [override for override in hydra.overrides.hydra if override.startswith("hydra.searchpath=")]
     place = [f"hydra.run.dir={quoted(run_dir)}", "hydra.mode=RUN", "hydra.output_subdir=null"]
-    command = [sys.executable, *PROGRAM, *options, *overrides, *searched, *place]
+    command = [sys.executable, *PROGRAM, *options, *overrides, *search_path(), *place]
     return [command if rank == 0 else [*command, "hydra/job_logging=stdout"] for rank in range(count)]
+
+
+def search_path() -> list[str]:
+    """The override that says where else this job's configs are, if there was one."""
+    return [override for override in HydraConfig.get().overrides.hydra if override.startswith("hydra.searchpath=")]
 
 
 def run_ranks(

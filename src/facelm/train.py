@@ -5,39 +5,43 @@ Read next: `launch.py` (config to objects), `lit.py` (the training step), `data/
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import hydra
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from facelm import ddp
-from facelm.checkpoint import read_facelm_checkpoint
 from facelm.data.datamodule import FaceDataModule
 from facelm.errors import command_line
 from facelm.evaluate import evaluate
-from facelm.jobs import RECORD, SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
-from facelm.launch import build_callbacks, build_data, build_lit, build_trainer, model_spec, plain, resolve_devices
+from facelm.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
+from facelm.launch import build_callbacks, build_data, build_lit, build_trainer, model_spec, resolve_devices
 from facelm.loading import load_model
 from facelm.paths import CONF_DIR
 from facelm.record import run_facts, tracked, write_facts
+from facelm.resuming import (
+    FIRST,
+    composed,
+    continued,
+    first_changes,
+    key_of,
+    merged,
+    resume_path,
+    resumed_run,
+    stopped_in_first,
+)
 from facelm.tracking import Tracker
 
 log = logging.getLogger(__name__)
-
-FIRST = "first"
-"""The folder, in that of a run, of the training that it starts from."""
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -64,8 +68,9 @@ def train(cfg: DictConfig) -> float | None:
             else:
                 evaluate_apart(best, Path(cfg.report_dir), trainer.strategy.root_device.type)
             tracker.log_report(Path(cfg.report_dir))
-            last = trainer.callback_metrics["val/nme"]
-            tracker.log_checkpoints(best.parent, {"best": float(score), "last": float(last)})
+            scores = {"best": score, "last": trainer.callback_metrics.get("val/nme")}  # None: nothing was left to train
+            known = {name: float(nme) for name, nme in scores.items() if nme is not None}
+            tracker.log_checkpoints(best.parent, known)
     return float(score) if isinstance(score, torch.Tensor) else None
 
 
@@ -107,132 +112,50 @@ def evaluate_apart(checkpoint: Path, report_dir: Path, device: str) -> None:
         )
 
 
-# --- Going on ------------------------------------------------------------------------------------------------------
-
-
-def resume_path(resume: str | None) -> str | None:
-    """The checkpoint that `resume=` means: a file, or the last.ckpt of a run folder.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    if resume is None:
-        return None
-    path = Path(resume).expanduser()
-    for candidate in (path, path / "checkpoints" / "last.ckpt"):
-        if candidate.is_file():
-            return str(candidate)
-    raise FileNotFoundError(f"resume={resume}: neither a checkpoint nor a run folder with checkpoints/last.ckpt")
-
-
-def resumed_run(resume: str | None) -> dict[str, str]:
-    """What the checkpoint that `resume=` means says of the run that wrote it (see `Tracker.identity`)."""
-    path = resume_path(resume)
-    return dict(read_facelm_checkpoint(path)["facelm"].get("run", {})) if path else {}
-
-
-def run_of(checkpoint: str) -> Path | None:
-    """The run folder that a checkpoint lies in."""
-    folder = Path(checkpoint).absolute().parent
-    return folder.parent if folder.name == "checkpoints" and (folder.parent / RECORD).is_file() else None
-
-
-def resumed_folder(resume: str | None) -> Path | None:
-    """The folder of the run that `resume=` means, also of one that was stopped during its first training.
-
-    Raises:
-        FileNotFoundError: there is nothing to go on with.
-    """
-    if resume is not None and stopped_in_first(resume):
-        return Path(resume).expanduser().absolute()
-    path = resume_path(resume)
-    return run_of(path) if path else None
-
-
-def run_dir_for(resume: str | None, new: str) -> str:
-    """Where a run writes: the folder of the run that it resumes, else `new`. Hydra's resolver `facelm.run_dir`."""
-    try:
-        resumed = resumed_folder(resume)
-    except FileNotFoundError:  # said again, and better, when the job starts
-        resumed = None
-    return str(resumed or new)
-
-
-OmegaConf.register_new_resolver("facelm.run_dir", run_dir_for, replace=True)
-
-
-def continued(cfg: DictConfig) -> DictConfig:
-    """`cfg`, but with the overrides of the run that `resume=` continues; what is typed now wins over them.
-
-    So `resume=RUN` alone goes on with the run as it was. Hydra's list of overrides becomes the whole one too.
-    """
-    run = resumed_folder(cfg.resume)
-    everything = merged(read_record(run).get("overrides", []) if run else [], HydraConfig.get().overrides.task)
-    if everything == list(HydraConfig.get().overrides.task):
-        return cfg
-    hydra_cfg: Any = HydraConfig.get()
-    with read_write(hydra_cfg):
-        hydra_cfg.overrides.task = everything
-    return composed(everything)
-
-
-def as_overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """A part of a config as overrides: `{"crop": {"size": 128}}` is `["crop.size=128"]`."""
-    lines = []
-    for key, value in values.items():
-        inside = isinstance(value, Mapping)
-        lines += as_overrides(value, f"{prefix}{key}.") if inside else [f"{prefix}{key}={json.dumps(value)}"]
-    return lines
-
-
-def merged(overrides: Iterable[str], later: Iterable[str]) -> list[str]:
-    """Both lists of overrides as one; of two for one key, the later."""
-    return list({override.lstrip("+~").partition("=")[0]: override for override in [*overrides, *later]}.values())
-
-
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """The config of this Hydra job with other overrides."""
-    return hydra.compose(str(HydraConfig.get().job.config_name), overrides=list(overrides))
-
-
 # --- Two trainings, one after the other ------------------------------------------------------------------------------
-
-
-def stopped_in_first(resume: str) -> bool:
-    """Whether the run folder `resume` holds a first training, and nothing yet of the one that starts from it."""
-    run = Path(resume).expanduser()
-    return (run / FIRST / RECORD).is_file() and not (run / "checkpoints" / "last.ckpt").is_file()
 
 
 def after_first(cfg: DictConfig, job: Job) -> tuple[DictConfig, Job]:
     """The config and the job of the training that starts from the last weights of another, which is done before.
 
-    `cfg.first` holds what is different in the first training; it lies in `first/` of the run folder.
-    With `resume=` a first training that was stopped goes on, and one that is finished is not repeated.
+    `cfg.first` holds what is different in the first training, unless it was typed for both; it lies in `first/` of the
+    run folder. With `resume=` a first training that was stopped goes on, and one that is finished is not repeated.
 
     Raises:
         ValueError: srun or torchrun started this process.
     """
-    if cfg.first is None or (cfg.resume is not None and not stopped_in_first(cfg.resume)):
+    resumed = cfg.resume is not None
+    if (resumed or cfg.first is None) and not (resumed and stopped_in_first(cfg.resume)):
         return cfg, job
-    changes = as_overrides(plain(cfg.first))
-    if ddp.is_rank():
-        raise ValueError(
-            f"the first training ({' '.join(changes)}) is started from one process, not from each rank of srun or "
-            "torchrun: run it as a job of its own with first=null, then this one with first=null model.weights=RUN"
-        )
-    folder = Path(cfg.run_dir) / FIRST
+    folder = Path(cfg.resume if resumed else cfg.run_dir).expanduser().absolute() / FIRST
     last = folder / "checkpoints" / "last.ckpt"
-    if cfg.resume is None or read_record(folder).get("status") != "finished":
-        log.info(f"first training: {' '.join(changes)}, in {folder}")
-        resume = ddp.quoted(folder) if cfg.resume is not None and last.is_file() else "null"
-        place = ["first=null", f"run_dir={ddp.quoted(folder)}", f"resume={resume}"]
-        before = Job(tuple(merged(job.overrides, [*changes, *place])), folder, job.sweep)
-        with recorded(before) as record:
-            record["val_nme"] = train_on_all_devices(composed(before.overrides), before)
+    if not (resumed and read_record(folder).get("status") == "finished"):
+        do_first(cfg, job, folder, resume=ddp.quoted(folder) if resumed and last.is_file() else "null")
     then = ["first=null", "resume=null", f"model.weights={ddp.quoted(last)}"]
     job = replace(job, overrides=tuple(merged(job.overrides, then)))
     return composed(job.overrides), job
+
+
+def do_first(cfg: DictConfig, job: Job, folder: Path, *, resume: str) -> None:
+    """The first training, in `folder`."""
+    changes = first_changes(cfg, job.overrides)
+    if ddp.is_rank():
+        raise ValueError(
+            f"the first training ({' '.join(changes)}) is started from one process, not from each rank of srun or "
+            "torchrun: run it as a job of its own with first=null, then this one with first=null "
+            "model.weights=RUN/checkpoints/last.ckpt"
+        )
+    log.info(f"first training: {' '.join(changes)}, in {folder}")
+    name = f"name={ddp.quoted(f'{cfg.name}_first')}"
+    place = ["first=null", name, f"run_dir={ddp.quoted(folder)}", f"resume={resume}"]
+    both = [override for override in job.overrides if key_of(override) != "logger.id"]  # which names the other run
+    before = Job(tuple(merged(both, [*changes, *place])), folder, job.sweep)
+    try:
+        with recorded(before) as record:
+            record["val_nme"] = train_on_all_devices(composed(before.overrides), before)
+    except SystemExit:
+        log.warning(f"that was the first training; resume={folder.parent} goes on with it, and then with the second")
+        raise
 
 
 # --- The Hydra job --------------------------------------------------------------------------------------------------

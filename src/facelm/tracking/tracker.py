@@ -15,6 +15,7 @@ from facelm.tracking.metrics_csv import MetricsCSV
 
 _MACHINERY = ("experiment", "hydra", "launcher", "logger", "resume", "sweep")
 """Overrides that say how a run is made and not what it is: they stay out of its short name."""
+_PLACES = ("name", "run_dir", "report_dir")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class RunPlan:
         short = []
         for override in self.overrides:
             key, _, value = override.lstrip("+").partition("=")
-            if key.lstrip("~").partition(".")[0] in _MACHINERY or key in ("run_dir", "report_dir"):
+            if key.lstrip("~").partition(".")[0] in _MACHINERY or key in _PLACES or override == "first=null":
                 continue
             value = value.strip("'\"").rstrip("/").rpartition("/")[2]
             short.append(f"{key.rpartition('.')[2]}={value}" if value else key)
