@@ -1,0 +1,69 @@
+"""The weights that come with the package: whole, small, loaded without a network, and of use for faces."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+
+import numpy as np
+import pytest
+
+from conftest import compose
+from facelm.boxes import box_from_landmarks
+from facelm.cards import SHIPPED, read_card, shipped_names
+from facelm.data.synthetic import draw_face
+from facelm.landmarks import interocular
+from facelm.metrics import mean_shape, mean_shape_in_box
+from facelm.predict import Predictor
+
+NAMES = ("hrnetv2_w18",)
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestShipped:
+    def test_small_enough_for_a_repository(self, name):
+        assert (SHIPPED / f"{name}.safetensors").stat().st_size < 21e6
+
+    def test_the_card_says_all(self, name):
+        card = read_card(SHIPPED / f"{name}.safetensors")
+        assert all(0 < nme < 10 for nme in card.nme.values())
+        assert any(subset.startswith("dev") for subset in card.nme)
+        assert "300W" in card.data
+        assert "research only" in card.licence
+        assert re.fullmatch(r"[0-9a-f]{40}", card.commit)
+
+    def test_the_command_in_the_card_trains_such_a_network(self, name):
+        """One command, whose config composes to what the weights are for."""
+        card = read_card(SHIPPED / f"{name}.safetensors")
+        command = re.search(r"python -m facelm\.train ([^;\n]+)", card.recipe)[1]
+        cfg = compose("train", *shlex.split(command))
+        assert (cfg.model.name, cfg.crop.size, cfg.crop.scale) == (
+            card.spec.architecture,
+            card.spec.crop_size,
+            card.spec.crop_scale,
+        )
+        assert (cfg.codec.name, cfg.codec.sigma) == (card.spec.codec["name"], card.spec.codec["sigma"])
+        assert (cfg.inference.flip, cfg.data.pixel_origin) == (card.spec.flip, card.spec.pixel_origin)
+        assert cfg.model.weights is None
+
+    def test_finds_landmarks_without_a_network(self, name, monkeypatch):
+        """On drawn faces, which it has never seen, far better than the mean shape."""
+        monkeypatch.setattr(socket, "socket", None)
+        predictor = Predictor.load(name, device="cpu")
+        images, faces = zip(*(draw_face(np.random.default_rng(seed)) for seed in range(8)), strict=True)
+        truth, boxes = np.stack(faces), [box_from_landmarks(face) for face in faces]
+        predictions = predictor(list(images), [box.xyxy[None] for box in boxes], convention="square")
+        found = np.stack([faces[0].landmarks_image for faces in predictions])
+        place = np.array([box.center for box in boxes]), np.array([box.side for box in boxes])
+        mean = mean_shape_in_box(mean_shape(truth, *place), *place)
+        assert nme(found, truth) < nme(mean, truth) / 2
+
+
+def nme(predicted, truth):
+    return (np.linalg.norm(predicted - truth, axis=-1).mean(axis=1) / interocular(truth)).mean()
+
+
+def test_nothing_else_is_shipped():
+    assert tuple(shipped_names()) == NAMES
+    assert {path.suffix for path in SHIPPED.iterdir()} == {".safetensors", ".json"}
