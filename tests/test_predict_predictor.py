@@ -11,7 +11,7 @@ from facelm.boxes import CONVENTIONS, Box, BoxConvention, crop_from_image
 from facelm.geometry import crop_matrix, transform
 from facelm.landmarks import IBUG68
 from facelm.predict import Predictor
-from facelm.predict.predictor import NO_FACE, refined_box
+from facelm.predict.predictor import NO_FACE, FaceLandmarks, distinct, refined_box
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image, save_checkpoint
 
 FACE = face_landmarks()
@@ -191,6 +191,18 @@ class TestBoxes:
         square = box_of(FACE).xyxy + 5
         face = predictor(detector=FixedDetector(square), refine=0)(map_image())[0]
         assert face.box == pytest.approx(CONVENTIONS["dlib"].training_box(square).xyxy)
+
+    def test_a_face_that_the_detector_finds_twice_is_one_face(self):
+        """Two boxes on one face lead to the same landmarks; boxes of the caller are his affair."""
+        square = box_of(FACE).xyxy
+        twice = np.stack([square, square + 0.1 * np.ptp(square)])
+        assert len(predictor(detector=FixedDetector(*twice))(map_image())) == 1
+        assert len(predictor()(map_image(), twice, convention="square")) == 2
+
+    def test_faces_beside_each_other_are_two(self):
+        beside = FACE + np.array([0.6, 0.0]) * np.ptp(FACE, axis=0).max()
+        faces = [FaceLandmarks(box_of(face).xyxy, face, np.ones(68)) for face in (FACE, beside, FACE + 1.0)]
+        assert distinct(faces) == faces[:2]
 
     def test_no_face_is_an_empty_result_that_says_so(self):
         prediction = predictor(detector=FixedDetector())(map_image())

@@ -180,6 +180,7 @@ class Predictor:
             face_boxes.append(self.training_boxes(photographs[-1], xyxy, convention))
             seconds.append({"read": read - start, "detect": (start := perf_counter()) - read})
         faces = self.faces_in_boxes(photographs, face_boxes)
+        faces = [distinct(found) if xyxy is None else found for found, xyxy in zip(faces, given, strict=True)]
         took = perf_counter() - start
         predictions = [
             Prediction(tuple(found), photograph.size, {**spent, "landmarks": took}, _notes(photograph, found))
@@ -242,6 +243,24 @@ def refined_box(landmarks_image: FloatArray, box: Box, mirror: Sequence[int]) ->
     """
     refined = upright_box(landmarks_image, mirror)
     return refined if 1 / 3 < refined.side / box.side < 3 else box
+
+
+def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
+    """`faces` without those that lie on an earlier one: a detector finds some twice, in boxes that overlap little.
+
+    Two are one where their landmarks are nearer than a fifth of the earlier one's extent to each other, on average.
+    """
+    kept: list[FaceLandmarks] = []
+    for face in faces:
+        points = face.landmarks_image
+        near = (
+            np.linalg.norm(points - other.landmarks_image, axis=-1).mean()
+            < np.ptp(other.landmarks_image, axis=0).max() / 5
+            for other in kept
+        )
+        if not any(near):
+            kept.append(face)
+    return kept
 
 
 def pick_device(device: str | torch.device) -> torch.device:
