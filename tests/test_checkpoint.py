@@ -20,9 +20,23 @@ class TestModelSpec:
         heatmaps = SPEC.build_network()(torch.zeros(1, 3, 64, 64))
         assert heatmaps.shape == (1, 68, 16, 16)
 
+    def test_a_spec_written_before_there_was_a_shift_has_none(self):
+        plain = {key: value for key, value in SPEC.to_dict().items() if key != "annotation_shift"}
+        assert ModelSpec.from_dict(plain) == SPEC
+        assert SPEC.shift_crop == 0
+
+    def test_the_shift_in_pixels_of_the_crop(self):
+        """A box of 100 image pixels is cut 125 wide and becomes 64: one per cent of it is 0.512 pixels there."""
+        assert ModelSpec.from_dict({**SPEC.to_dict(), "annotation_shift": 0.01}).shift_crop == pytest.approx(0.512)
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [
+            (
+                {"annotation_shift": 0.6},
+                "annotation_shift is a share of the box's side, 300W's is about 0.005; got 0.6",
+            ),
+            ({"annotation_shift": float("nan")}, "annotation_shift is a share"),
             ({"architecture": "resnet"}, "no architecture 'resnet'; known: hrnetv2_tiny"),
             ({"flip": "both"}, "inference.flip is one of none, shifted, exact; got 'both'"),
             ({"crop_size": 100}, "multiple of 32"),

@@ -108,12 +108,13 @@ class TestWhatTheyWereTrainedFor:
         assert convert(write_checkpoint(tmp_path / "a.ckpt", spec), tmp_path / "b.safetensors") == 0
         assert read_card(tmp_path / "b.safetensors").spec == spec
 
-    def test_options_replace_what_is_known(self, tmp_path):
-        source = write_checkpoint(tmp_path / "a.ckpt")
-        assert convert(source, tmp_path / "b.safetensors", "--codec", "subpixel", "--flip", "shifted") == 0
+    def test_options_replace_what_is_known(self, tmp_path, capsys):
+        source, shift = write_checkpoint(tmp_path / "a.ckpt"), ("--annotation-shift", "0.004")
+        assert convert(source, tmp_path / "b.safetensors", "--codec", "subpixel", "--flip", "shifted", *shift) == 0
         spec = read_card(tmp_path / "b.safetensors").spec
         assert (dict(spec.codec), spec.flip) == ({"name": "subpixel", "sigma": 1.5, "radius": None}, "shifted")
-        assert spec.crop_size == 64
+        assert (spec.crop_size, spec.annotation_shift) == (64, 0.004)
+        assert "landmarks moved by 0.004 of the box to the right" in capsys.readouterr().out
 
     @pytest.mark.parametrize("options", [[], ["--codec", "release:1"], ["--pixel-origin", "0"]])
     def test_unknown_and_unsaid(self, options, tmp_path, capsys):

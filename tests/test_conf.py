@@ -73,7 +73,7 @@ def test_mmpose_recipe_is_the_published_one():
     assert cfg.optim.schedule.warmup_iterations == 500
     assert list(cfg.optim.schedule.milestones) == [40, 55]
     assert cfg.codec == {"name": "mmpose", "sigma": 1.5}
-    assert cfg.inference.flip == "shifted"
+    assert (cfg.inference.flip, cfg.inference.annotation_shift) == ("shifted", 0)
     assert (cfg.trainer.devices, cfg.trainer.max_devices) == ("auto", 8)
 
 
@@ -83,7 +83,7 @@ def test_release_recipe_is_the_published_one():
     assert cfg.data.batch_size == 16
     assert list(cfg.optim.schedule.milestones) == [30, 50]
     assert cfg.codec == {"name": "release", "sigma": 1.0}
-    assert cfg.inference.flip == "none"
+    assert (cfg.inference.flip, cfg.inference.annotation_shift) == ("none", 0)
     assert cfg.augment.geometry.distribution == "uniform"
 
 

@@ -2,14 +2,19 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import compose
 from facelm.checkpoint import read_facelm_checkpoint
-from facelm.evaluate import evaluate, evaluation_data, pick_device
+from facelm.evaluate import evaluate, evaluation_data, pick_device, spec_changes
+from facelm.evaluation import predict_faces
 from facelm.loading import load_model
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ class TestData:
         model = load_model(trained_run)
         data = evaluation_data(cfg, model, data_keys=["data.root"])
         with pytest.raises(FileNotFoundError, match="nothing to evaluate under data.root"):
-            evaluate(model, data, torch.device("cpu"), tmp_path)
+            evaluate(model, data, CPU, tmp_path)
 
 
 class TestPublishedFiles:
@@ -99,6 +104,32 @@ class TestLoading:
         model = load_model(trained_run, flip="exact", codec={"name": "dark", "sigma": 2.0})
         assert model.spec.flip == "exact"
         assert model.spec.build_codec().name == "dark"
+
+    def test_what_is_typed_replaces_entries_nothing_replaces_none(self, trained_run):
+        given = compose(
+            "evaluate", "checkpoint=x", "flip=shifted", "annotation_shift=0", "codec={name: dark, sigma: 2}"
+        )
+        assert spec_changes(given) == {
+            "flip": "shifted",
+            "annotation_shift": 0,
+            "codec": {"name": "dark", "sigma": 2},
+        }
+        assert load_model(trained_run).spec.annotation_shift == 0.02
+        assert load_model(trained_run, **spec_changes(given)).spec.annotation_shift == 0
+        assert spec_changes(compose("evaluate", "checkpoint=x")) == {}
+
+    def test_the_shift_moves_each_face_by_a_share_of_its_own_box(self, trained_run):
+        model = load_model(trained_run)
+        data = evaluation_data(compose("evaluate", f"checkpoint={trained_run}"), model, data_keys=[])
+        faces, _ = data.evaluation_faces()
+        found, unmoved = (
+            predict_faces(
+                model.net, replace(model.spec, annotation_shift=shift), data.faces_loader(faces), CPU
+            ).predicted
+            for shift in (0.02, 0.0)
+        )
+        expected = [[[0.02 * face.box.side, 0.0]] * 68 for face in faces]
+        assert np.abs(np.asarray(found) - np.asarray(unmoved) - expected).max() < 1e-3
 
     def test_of_another_model(self, trained_run, tmp_path):
         checkpoint = read_facelm_checkpoint(trained_run / "checkpoints" / "best.ckpt")

@@ -83,6 +83,14 @@ class TestFlipTest:
         _, scores = predict_landmarks(lambda _: heatmaps, torch.zeros(1, 3, SIZE, SIZE), codec, MIRROR, "exact")
         assert torch.equal(scores, height[..., 0, 0])
 
+    @pytest.mark.parametrize("flip", ["none", "shifted", "exact"])
+    def test_the_shift_moves_the_result_not_each_view(self, flip: str) -> None:
+        """Added before averaging it would cancel itself: the mirrored view's points to the right lie to the left."""
+        codec, landmarks = SubpixelCodec(crop_size=SIZE), random_landmarks(5)
+        arguments = PerfectNetwork(codec), picture_of(landmarks), codec, MIRROR, flip
+        moved = predict_landmarks(*arguments, 1.5)[0] - predict_landmarks(*arguments)[0]
+        assert torch.allclose(moved, torch.tensor([1.5, 0.0], dtype=moved.dtype))
+
     @pytest.mark.parametrize("flip", ["shifted", "exact"])
     def test_a_wrong_flip_pair_shows(self, flip: str) -> None:
         codec = SubpixelCodec(crop_size=SIZE)

@@ -19,7 +19,15 @@ from facelm.models import build_model
 from facelm.predict import Predictor
 from facelm.predict import export as export_module
 from facelm.predict.export import export_onnx
-from facelm.predict.onnx_check import OnnxCheck, check_onnx, cut_crops, drawn_faces, onnx_facts, open_onnx
+from facelm.predict.onnx_check import (
+    OnnxCheck,
+    check_onnx,
+    cut_crops,
+    drawn_faces,
+    landmarks_in_photograph,
+    onnx_facts,
+    open_onnx,
+)
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -104,6 +112,24 @@ class TestTheFile:
         assert check.passed
         assert check.differences.shape == (32, 68)
         assert check.needed == (0.999 if model.spec.codec["name"] in ("mmpose", "release") else 1.0)
+
+
+class TestTheAnnotatorsShift:
+    def test_it_is_in_the_file_and_the_flip_test_from_outside_keeps_it(self, tmp_path):
+        """`how_to_average`, followed to the letter, is the Predictor's exact flip test."""
+        model = lively_model(annotation_shift=0.03)
+        assert export_onnx(model, tmp_path / "a.onnx").passed
+        session = open_onnx(tmp_path / "a.onnx")
+        photographs, boxes = drawn_faces(3)
+        crops, image_from_crop = cut_crops(photographs, boxes, model.spec)
+        direct, mirrored = (session.run(None, {"crops": c})[0] for c in (crops, crops[:, :, ::-1].copy()))
+        total = float(re.search(r"their x becomes ([\d.]+) - x", onnx_facts(session)["how_to_average"])[1])
+        back = (mirrored * (-1, 1) + (total, 0))[:, list(IBUG68.mirror)]
+        found = landmarks_in_photograph((direct + back) / 2, image_from_crop, model.spec)
+        predictor = Predictor(model.net, model.spec, device="cpu", flip="exact")
+        predicted = predictor.faces_in_boxes(photographs, [[box] for box in boxes], refine=0)
+        expected = np.stack([own[0].landmarks_image for own in predicted])
+        assert np.median(np.abs(found - expected)) < 0.01
 
 
 class TestTheExampleOfTheReadme:

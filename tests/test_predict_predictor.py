@@ -11,6 +11,7 @@ from facelm.boxes import CONVENTIONS, Box, BoxConvention, crop_from_image
 from facelm.geometry import crop_matrix, transform
 from facelm.landmarks import IBUG68
 from facelm.predict import Predictor
+from facelm.predict.photographs import Photograph
 from facelm.predict.predictor import NO_FACE, FaceLandmarks, distinct, refined_box
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image, save_checkpoint
 
@@ -99,6 +100,21 @@ class TestLandmarks:
         spec = dataclasses.replace(SPEC, pixel_origin=0)
         model = predictor(FACE + 1, spec=spec)
         assert np.abs(model(map_image(), TIGHT)[0].landmarks_image - FACE).max() < NEAR
+
+    @pytest.mark.parametrize("turn", [0, 30])
+    def test_the_annotators_shift_lies_along_the_head(self, turn):
+        """A hundredth of the box to the face's left, which is to the right of the picture while the head is upright."""
+        spec = dataclasses.replace(SPEC, annotation_shift=0.01)
+        box = Box((120.0, 100.0), 80.0, rotation=turn)
+        pairs = ((SPEC, "exact"), (spec, "exact"), (spec, "none"))
+        photographs, boxes = [Photograph(map_image())], [[box]]
+        still, moved, unflipped = (
+            predictor(spec=s, flip=flip).faces_in_boxes(photographs, boxes, refine=0)[0][0].landmarks_image
+            for s, flip in pairs
+        )
+        right = 0.8 * np.array([np.cos(np.radians(turn)), np.sin(np.radians(turn))])
+        assert moved - still == pytest.approx(np.tile(right, (68, 1)), abs=1e-3)
+        assert np.median(np.abs(unflipped - moved)) < NEAR
 
     def test_confidence_is_the_peak_in_0_to_1(self):
         for peak in (0.6, 1.7):

@@ -17,12 +17,10 @@ import torch
 
 from facelm import __version__
 from facelm.codec import Codec, build_codec
-from facelm.inference import IMAGENET_MEAN, IMAGENET_STD
+from facelm.inference import FLIPS, IMAGENET_MEAN, IMAGENET_STD
 from facelm.landmarks import LandmarkScheme, get_scheme
 from facelm.models import ARCHITECTURES, HRNetV2, build_model
 from facelm.models.reading import read_checkpoint
-
-FLIPS = ("none", "shifted", "exact")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +28,9 @@ class ModelSpec:
     """Everything that turns weights into landmarks.
 
     `crop_scale` is the crop's side in units of the box's; `codec` the codec's name and settings; `flip` the flip test
-    (`none`, `shifted`, `exact`); `pixel_origin` what was subtracted from the stored 1-based coordinates in training;
-    `mean` and `std` normalise RGB values on 0..255.
+    (`none`, `shifted`, `exact`); `annotation_shift` how far to the right of what the network says all annotated
+    points lie, in units of the box's side (benchmarks/annotation_shift.py); `pixel_origin` what was subtracted from the
+    stored 1-based coordinates in training; `mean` and `std` normalise RGB values on 0..255.
 
     Raises:
         ValueError: a name that no registry knows, or a number out of range.
@@ -43,6 +42,7 @@ class ModelSpec:
     crop_scale: float = 1.25
     codec: Mapping[str, Any] = field(default_factory=lambda: {"name": "mmpose", "sigma": 1.5})
     flip: str = "none"
+    annotation_shift: float = 0.0
     pixel_origin: int = 1
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -57,8 +57,18 @@ class ModelSpec:
             raise ValueError(f"crop.size is a multiple of 32 (the network halves it five times), got {self.crop_size}")
         if self.pixel_origin not in (0, 1):
             raise ValueError(f"data.pixel_origin is 0 or 1, got {self.pixel_origin!r}")
+        if not abs(self.annotation_shift) < 0.1:
+            raise ValueError(
+                f"inference.annotation_shift is a share of the box's side, 300W's is about 0.005; got "
+                f"{self.annotation_shift!r}"
+            )
         self.build_codec()
         self.landmark_scheme()
+
+    @property
+    def shift_crop(self) -> float:
+        """`annotation_shift` in pixels of the crop."""
+        return self.annotation_shift * self.crop_size / self.crop_scale
 
     def build_codec(self) -> Codec:
         """The codec at this crop size."""

@@ -84,6 +84,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def spec_changes(cfg: DictConfig) -> dict[str, Any]:
+    """The entries of the checkpoint's spec that the config replaces."""
+    return {
+        key: plain(cfg.codec) if key == "codec" else cfg[key]
+        for key in ("flip", "annotation_shift", "codec", "pixel_origin")
+        if cfg[key] is not None
+    }
+
+
 def evaluation_data(cfg: DictConfig, model: LoadedModel, data_keys: list[str]) -> FaceDataModule:
     """The data module framed as the checkpoint needs it.
 
@@ -119,12 +128,7 @@ def report_folder(cfg: DictConfig, model: LoadedModel) -> Path:
 def main(cfg: DictConfig) -> None:
     """The Hydra entry."""
     device = pick_device(cfg.device)
-    changes = {
-        key: plain(cfg.codec) if key == "codec" else cfg[key]
-        for key in ("flip", "codec", "pixel_origin")
-        if cfg[key] is not None
-    }
-    model = load_model(cfg.checkpoint, **changes)
+    model = load_model(cfg.checkpoint, **spec_changes(cfg))
     data_keys = [key for key in HydraConfig.get().overrides.task if key.lstrip("+~").startswith("data")]
     report_dir = report_folder(cfg, model)
     with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:

@@ -26,7 +26,7 @@ def predict_faces(net: nn.Module, spec: ModelSpec, batches: Iterable[Batch], dev
     errors = LandmarkErrors().to(device)
     for batch in batches:
         inputs = normalise(batch["image"].to(device, non_blocking=True), spec.mean, spec.std, torch.float32)
-        landmarks_crop, _ = predict_landmarks(run, inputs, codec, mirror, spec.flip)
+        landmarks_crop, _ = predict_landmarks(run, inputs, codec, mirror, spec.flip, spec.shift_crop)
         image_from_crop = batch["image_from_crop"].to(device)
         predicted_image = codec.landmarks_in_image(landmarks_crop.double(), image_from_crop)
         errors.update(batch["index"].to(device), predicted_image, batch["landmarks_image"].to(device))

@@ -43,8 +43,11 @@ def predict_landmarks(
     codec: Codec,
     mirror: Sequence[int],
     flip: str = "none",
+    shift_crop: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Landmarks `[B, K, 2]` in pixels of the crop and scores `[B, K]` for normalised `inputs` `[B, 3, S, S]`.
+
+    `shift_crop` is added to every x in the end: how far to the right annotators put landmarks (`ModelSpec.shift_crop`).
 
     `flip` names what is done with the mirrored crop, which goes through `net` in the same batch:
 
@@ -59,6 +62,13 @@ def predict_landmarks(
     """
     if flip not in FLIPS:
         raise ValueError(f"no flip test {flip!r}; known: {', '.join(FLIPS)}. Check `inference.flip=`")
+    landmarks_crop, scores = _with_flip_test(net, inputs, codec, mirror, flip)
+    return landmarks_crop + landmarks_crop.new_tensor((shift_crop, 0.0)), scores
+
+
+def _with_flip_test(
+    net: Callable[[Tensor], Tensor], inputs: Tensor, codec: Codec, mirror: Sequence[int], flip: str
+) -> tuple[Tensor, Tensor]:
     if flip == "none":
         return codec.decode(net(inputs))
     heatmaps = net(torch.cat([inputs, inputs.flip(-1)]))

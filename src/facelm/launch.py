@@ -60,6 +60,7 @@ def model_spec(cfg: DictConfig) -> ModelSpec:
         crop_scale=cfg.crop.scale,
         codec=plain(cfg.codec),
         flip=cfg.inference.flip,
+        annotation_shift=cfg.inference.annotation_shift,
         pixel_origin=cfg.data.pixel_origin,
     )
 

@@ -105,7 +105,10 @@ class LitLandmarks(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps predictions and annotations in image pixels, keyed by face."""
         inputs = self._inputs(batch["image"])
-        landmarks_crop, _ = predict_landmarks(self._validated(), inputs, self.codec, self.scheme.mirror, self.spec.flip)
+        spec = self.spec
+        landmarks_crop, _ = predict_landmarks(
+            self._validated(), inputs, self.codec, self.scheme.mirror, spec.flip, spec.shift_crop
+        )
         predicted_image = self.codec.landmarks_in_image(landmarks_crop.double(), batch["image_from_crop"])
         self.val_errors.update(batch["index"], predicted_image, batch["landmarks_image"])
 

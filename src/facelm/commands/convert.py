@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--codec", type=_codec, metavar="NAME[:SIGMA]", help="mmpose, dark, release or subpixel; sigma in cells")
     add("--pixel-origin", type=int, choices=(0, 1), help="what was subtracted from 300W's 1-based coordinates")
     add("--flip", choices=("none", "shifted", "exact"), help="flip test to evaluate with (default: none)")
+    add("--annotation-shift", type=float, metavar="D", help="added to every x, in sides of the box (default: 0)")
     add("--crop-size", type=int, metavar="S", help="side of the crop in pixels (default: 256)")
     add("--crop-scale", type=float, metavar="C", help="side of the crop / side of the box (default: 1.25)")
 
@@ -114,7 +115,7 @@ def _spec(args: argparse.Namespace, file: WeightsFile) -> ModelSpec | None:
     from facelm.landmarks import SCHEMES
     from facelm.loading import known_spec
 
-    names = ("codec", "pixel_origin", "flip", "crop_size", "crop_scale")
+    names = ("codec", "pixel_origin", "flip", "annotation_shift", "crop_size", "crop_scale")
     said: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if known := known_spec(file):
         return replace(known, **said)

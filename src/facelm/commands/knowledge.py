@@ -13,8 +13,10 @@ def describe(spec: ModelSpec) -> str:
     """What weights were trained for, in a line."""
     options = ", ".join(f"{name} {value}" for name, value in spec.codec.items() if name != "name")
     stored = "300W's 1-based coordinates as stored" if spec.pixel_origin == 0 else "0-based coordinates"
+    shift = f", landmarks moved by {spec.annotation_shift:g} of the box to the right" if spec.annotation_shift else ""
     return (
-        f"codec {spec.codec['name']} ({options}), pixel origin {spec.pixel_origin} ({stored}), flip test {spec.flip}, "
+        f"codec {spec.codec['name']} ({options}), pixel origin {spec.pixel_origin} ({stored}), "
+        f"flip test {spec.flip}{shift}, "
         f"crops of {spec.crop_size} px and {spec.crop_scale:g} times the box, landmarks {spec.scheme}"
     )
 

@@ -43,13 +43,13 @@ class CropLandmarks(nn.Module):
         super().__init__()
         self.net = net
         self.codec = spec.build_codec()
-        self.mean, self.std = spec.mean, spec.std
+        self.mean, self.std, self.shift_crop = spec.mean, spec.std, spec.shift_crop
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """(landmarks, confidences)."""
         dtype = next(self.net.parameters()).dtype
         landmarks_crop, scores = self.codec.decode(self.net(normalise(crops, self.mean, self.std, dtype)))
-        return landmarks_crop, scores.clamp(0, 1)
+        return landmarks_crop + landmarks_crop.new_tensor((self.shift_crop, 0.0)), scores.clamp(0, 1)
 
 
 def export_onnx(model: LoadedModel, path: str | Path, *, nme: Mapping[str, float] | None = None) -> OnnxCheck:
@@ -96,6 +96,8 @@ def metadata(model: LoadedModel, nme: Mapping[str, float]) -> dict[str, str]:
         "output": "landmarks: (x, y) in pixels of the crop, 0-based, pixel centres; confidences: 0 to 1",
         "how_to_crop": how_to_crop(spec),
         "how_to_go_back": how_to_go_back(spec),
+        "how_to_average": f"with the landmarks of the mirrored crop: their x becomes {_mirror_sum(spec):g} - x, left "
+        "and right landmarks change places",
     }
     facts["nme_flip"] = facts.pop("flip")  # the flip test is not in the file, but in the NME
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
@@ -119,6 +121,11 @@ def how_to_go_back(spec: ModelSpec) -> str:
     if spec.codec.get("name") == "release" and spec.codec.get("integer_predictions", True):
         back = f"truncate({back}) + 1"
     return f"image landmarks = {back}{' - 1' if spec.pixel_origin == 0 else ''}"
+
+
+def _mirror_sum(spec: ModelSpec) -> float:
+    """What a landmark's x and that of its image in the mirrored crop add up to: the shift does not turn round."""
+    return spec.crop_size - 1 + 2 * spec.shift_crop
 
 
 def _write(module: CropLandmarks, spec: ModelSpec, facts: Mapping[str, str], path: Path) -> None:

@@ -226,7 +226,7 @@ class Predictor:
             pairs = zip(photographs[part], matrices, strict=True)
             crops = np.stack([warp(photograph.pixels, matrix, spec.crop_size) for photograph, matrix in pairs])
             inputs = normalise(torch.from_numpy(crops).to(self.device), spec.mean, spec.std)
-            found = predict_landmarks(self.net, inputs, self.codec, self.scheme.mirror, spec.flip)
+            found = predict_landmarks(self.net, inputs, self.codec, self.scheme.mirror, spec.flip, spec.shift_crop)
             landmarks_crop, scores = (tensor.cpu().double() for tensor in found)
             image_from_crop = torch.from_numpy(np.stack([invert(matrix) for matrix in matrices]))
             landmarks = self.codec.landmarks_in_image(landmarks_crop, image_from_crop).numpy() - offset
