@@ -45,6 +45,7 @@ class TestShipped:
         )
         assert (cfg.codec.name, cfg.codec.sigma) == (card.spec.codec["name"], card.spec.codec["sigma"])
         assert (cfg.inference.flip, cfg.data.pixel_origin) == (card.spec.flip, card.spec.pixel_origin)
+        assert cfg.inference.annotation_shift == card.spec.annotation_shift
         assert cfg.model.weights is None
 
     def test_finds_landmarks_without_a_network(self, name, monkeypatch):
