@@ -12,12 +12,11 @@ import pytest
 
 import facelm.predict.detect as detect
 import facelm.predict.photographs as photographs
-from facelm.boxes import CONVENTIONS, box_from_landmarks
+from facelm.boxes import CONVENTIONS
 from facelm.cli import main
 from facelm.data.annotations import read_pts
 from facelm.predict import Predictor
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image, save_checkpoint
-from w300_tree import NAMES, write_tree
 
 FACE = face_landmarks()
 
@@ -313,34 +312,3 @@ def test_a_broken_video_is_said_once(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     title, line = done.stderr.splitlines()
     assert (title, line.split(",")[0]) == ("failed:", "  clip.mp4: a video without frames")
-
-
-@pytest.mark.filterwarnings("ignore:300W is incomplete")
-class TestCalibrate:
-    def test_boxes_of_a_file(self, tmp_path, capsys):
-        stored = write_tree(tmp_path / "data", NAMES["train"])
-        boxes = {name: box_from_landmarks(points - 1).xyxy for name, points in stored.items()}
-        rows = [f"{name}.jpg,{','.join(map(str, box))}" for name, box in boxes.items()]
-        (tmp_path / "mine.csv").write_text("\n".join(rows))
-        assert main(["calibrate", str(tmp_path / "mine.csv"), "--data", str(tmp_path / "data")]) == 0
-        output = capsys.readouterr().out
-        assert "4 of 4 faces found (100.0%), 0 not" in output
-        assert "BoxConvention(\n    'mine',\n    shift=(0, 0),\n    scale=1," in output
-
-    def test_a_detector(self, tmp_path, monkeypatch, capsys):
-        stored = write_tree(tmp_path / "data", NAMES["train"])
-        truth = np.array([box_from_landmarks(points - 1).xyxy for points in stored.values()])
-        monkeypatch.setattr(detect, "DlibDetector", lambda: lambda image: truth)
-        assert main(["calibrate", "--detector", "dlib", "--data", str(tmp_path / "data")]) == 0
-        assert "4 of 4 faces found" in capsys.readouterr().out
-
-    @pytest.mark.parametrize("arguments", [[], ["boxes.csv", "--detector", "dlib"]])
-    def test_either_boxes_or_a_detector(self, arguments):
-        with pytest.raises(SystemExit) as exit_:
-            main(["calibrate", *arguments])
-        assert exit_.value.code == 2
-
-    def test_no_data(self, tmp_path, capsys):
-        (tmp_path / "boxes.csv").write_text("a.png,1,2,30,40\n")
-        assert main(["calibrate", str(tmp_path / "boxes.csv"), "--data", str(tmp_path)]) == 1
-        assert "error: no 300W images under" in capsys.readouterr().err

@@ -121,3 +121,18 @@ def test_a_part_of_a_config_as_overrides():
 
 def test_of_two_overrides_of_one_key_the_later_counts():
     assert merged(["a=null", "+b=2", "a.c=3"], ["b=4", "a=null"]) == ["a.c=3", "b=4", "a=null"]
+
+
+def test_experiments_of_ones_own_are_found_in_the_second_config_too(tmp_path):
+    """`hydra.searchpath=` is no override of the job's; the config that is composed anew needs it all the same."""
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nname: mine\n")
+    (tmp_path / "job.py").write_text(
+        "import hydra\nfrom facelm.paths import CONF_DIR\nfrom facelm.resuming import composed\n"
+        "@hydra.main(version_base='1.3', config_path=str(CONF_DIR), config_name='train')\n"
+        "def main(cfg):\n    print(composed(['experiment=mine', 'seed=7']).name)\n"
+        "main()\n"
+    )
+    command = [sys.executable, "job.py", f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "experiment=mine"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["mine"], done.stderr[-2000:]

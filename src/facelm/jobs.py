@@ -84,6 +84,11 @@ def first_to_fail(job: Job, rank: int) -> Iterator[None]:
         raise
 
 
+def key_of(override: str) -> str:
+    """What an override is about."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """What `recorded` wrote into `folder`; empty where it wrote nothing."""
     try:

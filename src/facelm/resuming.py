@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from facelm import ddp
 from facelm.checkpoint import read_facelm_checkpoint
-from facelm.jobs import RECORD, read_record
+from facelm.jobs import RECORD, key_of, read_record
 from facelm.launch import plain
 
 FIRST = "first"
@@ -103,11 +103,6 @@ def as_overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
         else:
             lines.append(f"{prefix}{key}={json.dumps(value, ensure_ascii=False)}")
     return lines
-
-
-def key_of(override: str) -> str:
-    """What an override is about."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def merged(overrides: Iterable[str], later: Iterable[str]) -> list[str]:

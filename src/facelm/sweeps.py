@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from facelm.jobs import RECORD, read_record, write_whole_text
+from facelm.jobs import RECORD, key_of, read_record, write_whole_text
 
 MACHINERY = ("hydra", "launcher", "logger", "sweep", "resume", "run_dir", "report_dir")
 """Overrides that say how a run is made, not what it is: they are left out of tables."""
@@ -136,7 +136,7 @@ class SweepTable(Callback):
 
 
 def _is_machinery(override: str) -> bool:
-    return override.lstrip("+~").partition("=")[0].partition(".")[0] in MACHINERY
+    return key_of(override).partition(".")[0] in MACHINERY
 
 
 def _subsets(rows: Sequence[Row]) -> list[str]:
