@@ -13,7 +13,7 @@ import numpy as np
 
 from facelm.geometry import FloatArray
 from facelm.metrics import Interval, paired_bootstrap
-from facelm.sweeps import markdown_table
+from facelm.sweeps import in_report, markdown_table
 
 HEADER = ("run", "faces", "n", "baseline", "NME", "difference", "95 % interval", "relative")
 
@@ -24,7 +24,7 @@ def read_face_errors(run: Path) -> dict[str, dict[str, float]]:
     Raises:
         FileNotFoundError: there is no report.
     """
-    path = next((p for p in (run / "report" / "per_face.csv", run / "per_face.csv") if p.is_file()), None)
+    path = in_report(run, "per_face.csv")
     if path is None:
         raise FileNotFoundError(f"{run} holds no report/per_face.csv: evaluate it (python -m facelm.evaluate)")
     errors: dict[str, dict[str, float]] = {}

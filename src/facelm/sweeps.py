@@ -23,6 +23,9 @@ from facelm.jobs import RECORD, key_of, read_record, write_whole_text
 MACHINERY = ("hydra", "launcher", "logger", "sweep", "resume", "run_dir", "report_dir")
 """Overrides that say how a run is made, not what it is: they are left out of tables."""
 
+BEST = "best val"
+"""The best validation's column; `val` is a subset of the report where `data.val_list` is given."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -37,16 +40,21 @@ class Row:
     error: str | None = None
 
 
+def in_report(folder: Path, name: str) -> Path | None:
+    """The file `name` of the report of a run folder, or of a report folder itself, as `facelm.evaluate` leaves one."""
+    return next((path for path in (folder / "report" / name, folder / name) if path.is_file()), None)
+
+
 def read_run(folder: Path, name: str | None = None) -> Row:
-    """The row of a run folder.
+    """The row of a run folder, or of a report folder.
 
     Raises:
         FileNotFoundError: it holds neither a result nor a report.
     """
-    record, summary = read_record(folder), folder / "report" / "summary.json"
-    if not record and not summary.is_file():
-        raise FileNotFoundError(f"{folder} is no run folder: it holds neither {RECORD} nor report/summary.json")
-    subsets = json.loads(summary.read_text(encoding="utf-8"))["subsets"] if summary.is_file() else {}
+    record, summary = read_record(folder), in_report(folder, "summary.json")
+    if not record and not summary:
+        raise FileNotFoundError(f"{folder} is no run folder: it holds neither {RECORD} nor a report's summary.json")
+    subsets = json.loads(summary.read_text(encoding="utf-8"))["subsets"] if summary else {}
     overrides = [override for override in record.get("overrides", ()) if not _is_machinery(override)]
     return Row(
         name=name or folder.name,
@@ -60,8 +68,8 @@ def read_run(folder: Path, name: str | None = None) -> Row:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """`path` itself if it is a run folder, else the run folders in it: the jobs of a sweep."""
-    if (path / RECORD).is_file() or (path / "report" / "summary.json").is_file():
+    """`path` itself if it is a run or report folder, else the run folders in it: the jobs of a sweep."""
+    if (path / RECORD).is_file() or in_report(path, "summary.json"):
         return [path]
     return sorted(record.parent for record in path.glob(f"*/{RECORD}"))
 
@@ -77,7 +85,7 @@ def table(rows: Sequence[Row]) -> str:
         lines[0] += f" All with {_code(shared)}."
     lines += [
         "",
-        *markdown_table(["run", "overrides", "status", "val", *names, "minutes"], _run_cells(rows, shared, names)),
+        *markdown_table(["run", "overrides", "status", BEST, *names, "minutes"], _run_cells(rows, shared, names)),
     ]
     if groups := _seed_groups(rows):
         lines += ["", "Mean ± standard deviation over seeds:", ""]
@@ -86,7 +94,7 @@ def table(rows: Sequence[Row]) -> str:
             own = [override for override in overrides if override not in shared]
             columns = [[row.val for row in group], *([row.nme.get(name) for row in group] for name in names)]
             cells.append([_code(own), str(len(group)), *map(_mean_and_sd, columns)])
-        lines += markdown_table(["overrides", "n", "val", *names], cells)
+        lines += markdown_table(["overrides", "n", BEST, *names], cells)
     failed = [f"- {row.name}: {row.error.splitlines()[0]}" for row in rows if row.error and row.status == "failed"]
     return "\n".join([*lines, *(["", "What failed:", "", *failed] if failed else [])]) + "\n"
 
@@ -97,7 +105,7 @@ def write_table(folder: Path, rows: Sequence[Row], title: str) -> None:
     names = _subsets(rows)
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "overrides", "status", "val_nme", *(f"{name}_nme" for name in names), "seconds", "error"])
+    writer.writerow(["run", "overrides", "status", "best_val", *(f"{name}_nme" for name in names), "seconds", "error"])
     for row in rows:
         numbers = [row.nme.get(name) for name in names]
         writer.writerow([row.name, " ".join(row.overrides), row.status, row.val, *numbers, row.seconds, row.error])

@@ -19,7 +19,9 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     parser.epilog = EXAMPLES
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or a sweep's: all its jobs")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run or report folder, or a sweep's: all its jobs"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="writes sweep.md and sweep.csv there too")
     help_ = "adds the paired differences to this run over the same faces, with bootstrap intervals"
     parser.add_argument("--baseline", type=Path, metavar="RUN", help=help_)
