@@ -2,9 +2,11 @@
 
     python -m benchmarks.annotation_shift --checkpoint NAME_OR_FILE --data ROOT --list train.txt
 
-A network that also learned from mirrored faces has no left and no right with the exact flip test: what remains between
-it and the annotations, alike on all landmarks, was put there by the annotators. Measured in annotated boxes. The value
-of `inference.annotation_shift` is the mean over faces and landmarks, of other faces than those that are reported.
+A network that also learned from mirrored faces has no left and no right with the exact flip test: what remains in x
+between it and the annotations, alike on all landmarks, is theirs. In y nothing can remain: no face is mirrored upside
+down, so a network learns what there is. Measured in annotated boxes. The value of `inference.annotation_shift` is the
+mean over faces and landmarks, of other faces than those that are reported. The lines below the table part it into
+pixels of the photograph and a share of the box: faces of different sizes tell the two apart.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facelm.data.images import read_image
 from facelm.data.w300 import Face, index_faces
@@ -47,15 +50,34 @@ def rows(faces: Sequence[Face], predicted: FloatArray, shift: float) -> list[str
     sides = np.array([face.box.side for face in faces])
     shares = 100 * (truth - predicted).mean(axis=1) / sides[:, None]
     moved = predicted + shift * sides[:, None, None] * (1, 0)
-    collections = np.array([face.name.split("/")[0] for face in faces])
     table = []
-    for name in ("all", *sorted(set(collections))):
-        chosen = (collections == name) | (name == "all")
+    for name, chosen in groups(faces).items():
         mean, error = shares[chosen].mean(axis=0), shares[chosen].std(axis=0) / np.sqrt(chosen.sum())
         x, y = (f"{m:+.3f} +- {e:.3f}" for m, e in zip(mean, error, strict=True))
         before, after = nme(predicted[chosen], truth[chosen]), nme(moved[chosen], truth[chosen])
         table.append(f"| {name} | {chosen.sum()} | {x} | {y} | {before:.3f} | {after:.3f} |")
     return table
+
+
+def groups(faces: Sequence[Face]) -> dict[str, NDArray[np.bool_]]:
+    """Masks `[N]` of all faces and of each collection."""
+    collections = np.array([face.name.split("/")[0] for face in faces])
+    return {"all": np.full(len(faces), True)} | {name: collections == name for name in sorted(set(collections))}
+
+
+def fits(faces: Sequence[Face], predicted: FloatArray) -> list[str]:
+    """Of each group of 20 faces or more: the shift in x as pixels of the photograph plus a share of the box."""
+    shifts = (np.array([face.landmarks_image for face in faces]) - predicted).mean(axis=1)[:, 0]
+    terms = np.array([[1.0, face.box.side / 100] for face in faces])  # of the side in percent
+    lines = []
+    for name, chosen in groups(faces).items():
+        if chosen.sum() >= 20:
+            own = terms[chosen]
+            (pixels, share), *_ = np.linalg.lstsq(own, shifts[chosen], rcond=None)
+            variance = (shifts[chosen] - own @ (pixels, share)).var() * np.diag(np.linalg.inv(own.T @ own))
+            a, b = np.sqrt(variance)
+            lines.append(f"{name}: x = {pixels:+.2f} +- {a:.2f} px {share:+.2f} +- {b:.2f} % of the side")
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("annotated minus predicted, mean over landmarks, in percent of the box's side, with its standard error;")
     print(f"inter-ocular NME in percent with the exact flip test, without and with a shift of {shift:g}\n")
     print("| faces | n | x | y | NME without | NME with |\n|---|---:|---:|---:|---:|---:|")
-    print("\n".join(rows(faces, predict_in_boxes(unmoved, faces), shift)))
+    predicted = predict_in_boxes(unmoved, faces)
+    print("\n".join([*rows(faces, predicted, shift), "", *fits(faces, predicted)]))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The benchmark finds a shift that was put into the annotations, by collection and whatever the model's own."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def test_what_was_put_in_is_found(benchmark, faces):
     assert float(table["lfpw"][2].split()[0]) == pytest.approx(0, abs=0.2)
     before, after = float(table["lfpw"][3]), float(table["lfpw"][4])
     assert after < before / 3
+
+
+def test_pixels_and_shares_are_told_apart(benchmark):
+    rng = np.random.default_rng(0)
+    truth = [face_landmarks((0, 0), side) for side in rng.uniform(80, 300, 60)]
+    faces = [Face(f"afw/{i}", Path(), at, box_from_landmarks(at), "train") for i, at in enumerate(truth)]
+    moved = np.array(
+        [at - [0.7 + 0.01 * face.box.side + rng.normal(0, 0.05), 0] for at, face in zip(truth, faces, strict=True)]
+    )
+    every, own = benchmark.fits(faces, moved)
+    pixels, share = re.fullmatch(
+        r"all: x = ([+-][\d.]+) \+- 0\.0\d px ([+-][\d.]+) \+- 0\.0\d % of the side", every
+    ).groups()
+    assert (float(pixels), float(share)) == (pytest.approx(0.7, abs=0.1), pytest.approx(1.0, abs=0.05))
+    assert own == every.replace("all", "afw")
+    assert benchmark.fits(faces[:19], moved[:19]) == []
 
 
 @pytest.mark.filterwarnings("ignore:300W is incomplete")

@@ -37,6 +37,7 @@ class TestModelSpec:
                 "annotation_shift is a share of the box's side, 300W's is about 0.005; got 0.6",
             ),
             ({"annotation_shift": float("nan")}, "annotation_shift is a share"),
+            ({"annotation_shift": None}, "annotation_shift is a share"),
             ({"architecture": "resnet"}, "no architecture 'resnet'; known: hrnetv2_tiny"),
             ({"flip": "both"}, "inference.flip is one of none, shifted, exact; got 'both'"),
             ({"crop_size": 100}, "multiple of 32"),

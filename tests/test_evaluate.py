@@ -3,14 +3,17 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import facelm.evaluate as evaluate_module
 from conftest import compose
 from facelm.checkpoint import read_facelm_checkpoint
-from facelm.evaluate import evaluate, evaluation_data, pick_device, spec_changes
+from facelm.commands.knowledge import known_nme
+from facelm.evaluate import evaluate, evaluation_data, pick_device, report_folder, spec_changes
 from facelm.evaluation import predict_faces
 from facelm.loading import load_model
 
@@ -70,6 +73,32 @@ class TestData:
         data = evaluation_data(cfg, model, data_keys=["data.root"])
         with pytest.raises(FileNotFoundError, match="nothing to evaluate under data.root"):
             evaluate(model, data, CPU, tmp_path)
+
+
+class TestWhereTheReportGoes:
+    def test_a_run_s_own_report_is_not_replaced_by_another_kind_of_evaluation(self, trained_run, tmp_path, monkeypatch):
+        job = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
+        monkeypatch.setattr(evaluate_module.HydraConfig, "get", lambda: job)
+        model = load_model(trained_run)
+        typed = {
+            "": trained_run / "report",
+            "flip=none": tmp_path,
+            "annotation_shift=0": tmp_path,
+            f"report_dir={tmp_path / 'mine'}": tmp_path / "mine",
+        }
+        for override, folder in typed.items():
+            cfg = compose("evaluate", f"checkpoint={trained_run}", *filter(None, [override]))
+            assert report_folder(cfg, model) == folder
+
+    def test_a_report_of_another_kind_is_not_the_model_s_nme(self, trained_run, tmp_path):
+        run = shutil.copytree(trained_run, tmp_path / "run")
+        own = known_nme(load_model(run))
+        assert own["full"] > 0
+        model = load_model(run, annotation_shift=0.0)
+        data = evaluation_data(compose("evaluate", f"checkpoint={run}"), model, data_keys=[])
+        evaluate(model, data, CPU, run / "report")
+        assert known_nme(load_model(run)) == {}
+        assert known_nme(model) != own
 
 
 class TestPublishedFiles:

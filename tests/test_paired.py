@@ -1,6 +1,7 @@
 """Paired comparison of runs, from their per-face reports."""
 
 import csv
+import json
 import re
 
 import numpy as np
@@ -15,10 +16,10 @@ def report(folder, errors, subset="val"):
     with (folder / "report" / "per_face.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "subset", "nme"])
-        writer.writerows([name, subset, error] for name, error in errors.items())
-    (folder / "report" / "summary.json").write_text(
-        f'{{"subsets": {{"{subset}": {{"nme": {np.mean(list(errors.values()))}}}}}}}'
-    )
+        named = subset if isinstance(subset, dict) else dict.fromkeys(errors, subset)
+        writer.writerows([name, named[name], error] for name, error in errors.items())
+    mean = np.mean([error for error in errors.values() if error])
+    (folder / "report" / "summary.json").write_text(json.dumps({"subsets": {"val": {"nme": mean}}}))
     return folder
 
 
@@ -41,6 +42,29 @@ def test_a_small_constant_gain_is_certain_though_the_faces_differ_a_lot(tmp_path
 def test_only_the_same_faces(errors):
     with pytest.raises(ValueError, match="not measured on the same faces: 200 against 199, 'face 0' in one of them"):
         paired_difference(errors, {name: error for name, error in errors.items() if name != "face 0"})
+
+
+def test_a_face_counts_in_each_of_its_subsets(tmp_path, errors):
+    """per_face.csv joins a face's subsets by `+`; a run that was measured on one of them has that one to compare."""
+    subsets = {name: ("common+full", "challenge+full", "test")[i % 3] for i, name in enumerate(errors)}
+    whole = report(tmp_path / "whole", errors, subsets)
+    common = {name: 2 * error for name, error in errors.items() if subsets[name] == "common+full"}
+    text = paired_table(whole, [("same", whole), ("part", report(tmp_path / "part", common, "common"))])
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("| ")][2:]
+    assert rows == [
+        ["same", "common", "67"],
+        ["same", "full", "134"],
+        ["same", "challenge", "67"],
+        ["same", "test", "66"],
+        ["part", "common", "67"],
+    ]
+    with pytest.raises(ValueError, match=r"part was measured on common, the baseline on val only"):
+        paired_table(report(tmp_path / "val", errors), [("part", tmp_path / "part")])
+
+
+def test_a_face_without_an_error_is_named(tmp_path, errors):
+    with pytest.raises(ValueError, match=r"per_face\.csv: 'face 3' has no finite error"):
+        read_face_errors(report(tmp_path, errors | {"face 3": ""}))
 
 
 def test_no_report(tmp_path):

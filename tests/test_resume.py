@@ -129,14 +129,21 @@ class TestSameWeights:
         assert not marker.exists()
 
 
-def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path):
-    """Nothing is left to train, and no validation of this process has a number for the last checkpoint."""
+def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path, caplog):
+    """Nothing is left to train, and no validation of this process has a number for the last checkpoint.
+
+    That the validation is another one than before is said: an experiment's shift may have changed in between.
+    """
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
     shutil.rmtree(run / "report")
     cfg = OmegaConf.load(run / "config.yaml")
     cfg.run_dir, cfg.resume, cfg.report_dir = str(run), str(run), str(run / "report")
-    train(cfg)
+    cfg.inference.annotation_shift = 0.01
+    with caplog.at_level("WARNING", "facelm.lit"):
+        train(cfg)
+    assert "inference.annotation_shift was 0.02, and is 0.01 now: val/nme is not what it was" in caplog.text
+    assert "inference.flip" not in caplog.text
     assert (run / "report" / "summary.json").is_file()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from facelm.landmarks import interocular
 from facelm.metrics import mean_shape, mean_shape_in_box
 from facelm.predict import Predictor
 
+ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("hrnetv2_w18",)
 
 
@@ -32,6 +35,15 @@ class TestShipped:
         assert "300W" in card.data
         assert "research only" in card.licence
         assert re.fullmatch(r"[0-9a-f]{40}", card.commit)
+
+    def test_its_number_is_the_same_wherever_it_stands(self, name):
+        card = read_card(SHIPPED / f"{name}.safetensors")
+        (nme,) = card.nme.values()
+        rows = list(csv.DictReader((ROOT / "results" / "300w.csv").open(encoding="utf-8")))
+        assert [row["dev"] for row in rows if row["weights"] == card.sha256[:12]] == [f"{nme:.2f}"]
+        for file in ("README.md", "CHANGELOG.md"):
+            said = [line for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if f"`{name}`" in line]
+            assert any(f"{nme:.2f}" in line for line in said), file
 
     def test_the_command_in_the_card_trains_such_a_network(self, name):
         """One command, whose config composes to what the weights are for."""

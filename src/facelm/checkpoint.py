@@ -57,7 +57,7 @@ class ModelSpec:
             raise ValueError(f"crop.size is a multiple of 32 (the network halves it five times), got {self.crop_size}")
         if self.pixel_origin not in (0, 1):
             raise ValueError(f"data.pixel_origin is 0 or 1, got {self.pixel_origin!r}")
-        if not abs(self.annotation_shift) < 0.1:
+        if not (isinstance(self.annotation_shift, int | float) and abs(self.annotation_shift) < 0.1):
             raise ValueError(
                 f"inference.annotation_shift is a share of the box's side, 300W's is about 0.005; got "
                 f"{self.annotation_shift!r}"

@@ -114,11 +114,15 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, data_keys: list[str]) -
 
 
 def report_folder(cfg: DictConfig, model: LoadedModel) -> Path:
-    """`report_dir`, else `report/` of the run that the checkpoint belongs to, else this job's output folder."""
+    """`report_dir`, else `report/` of the run that the checkpoint belongs to, else this job's output folder.
+
+    What was measured in another way than the run's own (`flip=`, `codec=`, ...) does not replace the run's report.
+    """
     if cfg.report_dir:
         return Path(cfg.report_dir).expanduser()
     run_dir = model.path.parent.parent
-    if model.path.parent.name == "checkpoints" and (run_dir / "config.yaml").is_file():
+    of_a_run = model.path.parent.name == "checkpoints" and (run_dir / "config.yaml").is_file()
+    if of_a_run and not spec_changes(cfg):
         return run_dir / "report"
     return Path(HydraConfig.get().runtime.output_dir)
 

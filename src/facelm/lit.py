@@ -177,7 +177,12 @@ class LitLandmarks(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model or landmark scheme, or of other batches; else the data go on there."""
-        ModelSpec.from_checkpoint(checkpoint).require_same_network(self.spec)
+        before = ModelSpec.from_checkpoint(checkpoint)
+        before.require_same_network(self.spec)
+        for name in ("flip", "annotation_shift"):
+            was, is_now = getattr(before, name), getattr(self.spec, name)
+            if was != is_now:
+                log.warning(f"inference.{name} was {was}, and is {is_now} now: val/nme is not what it was before")
         self.trainer.datamodule.go_on_from(checkpoint["facelm"]["position"])  # type: ignore[attr-defined]
 
 

@@ -23,6 +23,7 @@ def read_face_errors(run: Path) -> dict[str, dict[str, float]]:
 
     Raises:
         FileNotFoundError: there is no report.
+        ValueError: a face has no error: it was predicted to lie nowhere.
     """
     path = in_report(run, "per_face.csv")
     if path is None:
@@ -30,7 +31,10 @@ def read_face_errors(run: Path) -> dict[str, dict[str, float]]:
     errors: dict[str, dict[str, float]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            errors.setdefault(row["subset"], {})[row["name"]] = float(row["nme"])
+            if not row["nme"]:
+                raise ValueError(f"{path}: '{row['name']}' has no finite error, so no difference can be averaged")
+            for subset in row["subset"].split("+"):
+                errors.setdefault(subset, {})[row["name"]] = float(row["nme"])
     return errors
 
 
@@ -56,11 +60,13 @@ def paired_table(baseline: Path, runs: Sequence[tuple[str, Path]]) -> str:
 
     Raises:
         FileNotFoundError: a run without a report.
-        ValueError: a run measured on other faces.
+        ValueError: a run measured on other faces, or on no subset of the baseline's.
     """
     reference, cells = read_face_errors(baseline), []
     for name, run in runs:
         found = read_face_errors(run)
+        if not reference.keys() & found.keys():
+            raise ValueError(f"{name} was measured on {', '.join(found)}, the baseline on {', '.join(reference)} only")
         for subset in [subset for subset in reference if subset in found]:
             errors, (mean, low, high) = paired_difference(reference[subset], found[subset])
             was = float(errors.mean())

@@ -56,6 +56,8 @@ def read_run(folder: Path, name: str | None = None) -> Row:
         raise FileNotFoundError(f"{folder} is no run folder: it holds neither {RECORD} nor a report's summary.json")
     subsets = json.loads(summary.read_text(encoding="utf-8"))["subsets"] if summary else {}
     overrides = [override for override in record.get("overrides", ()) if not _is_machinery(override)]
+    if not record and summary:
+        overrides = _measured(json.loads(summary.read_text(encoding="utf-8")))
     return Row(
         name=name or folder.name,
         overrides=tuple(overrides),
@@ -68,10 +70,10 @@ def read_run(folder: Path, name: str | None = None) -> Row:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """`path` itself if it is a run or report folder, else the run folders in it: the jobs of a sweep."""
+    """`path` itself if it is a run or report folder, else those in it: the jobs of a sweep, or evaluations."""
     if (path / RECORD).is_file() or in_report(path, "summary.json"):
         return [path]
-    return sorted(record.parent for record in path.glob(f"*/{RECORD}"))
+    return sorted({file.parent for name in (RECORD, "summary.json") for file in path.glob(f"*/{name}")})
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -141,6 +143,15 @@ class SweepTable(Callback):
             rows = [read_run(run) for run in run_folders(folder)]
             if rows:
                 write_table(folder, rows, f"Sweep {folder.name}")
+
+
+def _measured(summary: Mapping[str, Any]) -> list[str]:
+    """How a report that no run left was made, as the overrides of `facelm.evaluate`."""
+    checkpoint = summary.get("checkpoint", {}).get("checkpoint", {})
+    spec = checkpoint.get("spec", {})
+    said = {"checkpoint": checkpoint.get("path"), "codec.name": spec.get("codec", {}).get("name")}
+    said |= {name: spec.get(name) for name in ("flip", "annotation_shift")}
+    return [f"{name}={value}" for name, value in said.items() if value is not None]
 
 
 def _is_machinery(override: str) -> bool:

@@ -23,7 +23,7 @@ from facelm import ddp
 from facelm.data.datamodule import FaceDataModule
 from facelm.errors import command_line
 from facelm.evaluate import evaluate
-from facelm.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
+from facelm.jobs import SWEEP, Job, first_to_fail, key_of, read_record, recorded, take_a_gpu
 from facelm.launch import build_callbacks, build_data, build_lit, build_trainer, model_spec, resolve_devices
 from facelm.loading import load_model
 from facelm.paths import CONF_DIR
@@ -33,7 +33,6 @@ from facelm.resuming import (
     composed,
     continued,
     first_changes,
-    key_of,
     merged,
     resume_path,
     resumed_run,

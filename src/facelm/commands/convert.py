@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--codec", type=_codec, metavar="NAME[:SIGMA]", help="mmpose, dark, release or subpixel; sigma in cells")
     add("--pixel-origin", type=int, choices=(0, 1), help="what was subtracted from 300W's 1-based coordinates")
     add("--flip", choices=("none", "shifted", "exact"), help="flip test to evaluate with (default: none)")
-    add("--annotation-shift", type=float, metavar="D", help="added to every x, in sides of the box (default: 0)")
+    add("--annotation-shift", type=float, metavar="D", help="added to every x, in sides of the box")
     add("--crop-size", type=int, metavar="S", help="side of the crop in pixels (default: 256)")
     add("--crop-scale", type=float, metavar="C", help="side of the crop / side of the box (default: 1.25)")
 

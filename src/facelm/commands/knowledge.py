@@ -24,14 +24,15 @@ def describe(spec: ModelSpec) -> str:
 def known_nme(model: LoadedModel) -> Mapping[str, float]:
     """Inter-ocular NME in percent by subset, of the model's card or publication, else of its run's report.
 
-    A report counts only if it was made from this very file. Empty where nothing is known.
+    A report counts only if it was made from this very file, read as it is meant. Empty where nothing is known.
     """
     if model.published:
         return model.published
     report = model.path.parent.parent / "report" / "summary.json"
     try:
         content = json.loads(report.read_text(encoding="utf-8"))
-        if content["checkpoint"]["checkpoint"]["sha256"] != model.sha256:
+        measured = content["checkpoint"]["checkpoint"]
+        if (measured["sha256"], measured["spec"]) != (model.sha256, model.spec.to_dict()):
             return {}
         return {name: round(float(row["nme"]), 3) for name, row in content["subsets"].items()}
     except (OSError, ValueError, KeyError, TypeError):

@@ -93,13 +93,16 @@ def metadata(model: LoadedModel, nme: Mapping[str, float]) -> dict[str, str]:
         "title": model.title,
         "weights_sha256": model.sha256,
         "input": f"{INPUT}: uint8 RGB [N, {spec.crop_size}, {spec.crop_size}, 3]; normalised inside with mean and std",
-        "output": "landmarks: (x, y) in pixels of the crop, 0-based, pixel centres; confidences: 0 to 1",
+        "output": "landmarks: (x, y) in pixels of the crop, 0-based, pixel centres, the annotators' shift included; "
+        "confidences: 0 to 1",
         "how_to_crop": how_to_crop(spec),
         "how_to_go_back": how_to_go_back(spec),
-        "how_to_average": f"with the landmarks of the mirrored crop: their x becomes {_mirror_sum(spec):g} - x, left "
-        "and right landmarks change places",
+        "how_to_average": f"a flip test, from outside: the x of the landmarks of the mirrored crop becomes "
+        f"{_mirror_sum(spec):g} - x, landmark mirror[k] takes the place of k, then the mean with those of the crop",
+        "mirror": list(spec.landmark_scheme().mirror),
     }
     facts["nme_flip"] = facts.pop("flip")  # the flip test is not in the file, but in the NME
+    del facts["annotation_shift"]  # it is in the file
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
 
 
