@@ -97,6 +97,13 @@ class TestSameWeights:
         fit([*how, f"run_dir={tmp_path}", f"resume={tmp_path}"])
         assert_same_training(last(whole[decay]), last(tmp_path))
 
+    def test_averaging_leaves_the_training_itself_alone(self, whole):
+        """So the weights of the last iteration, which an averaged run keeps beside, are those of a run without."""
+        averaged, plain = last(whole["0.9"]), last(whole["null"])
+        raw = {key.removeprefix("module."): value for key, value in averaged["current_model_state"].items()}
+        assert_same(raw, plain["state_dict"], "weights")
+        assert not all(torch.equal(averaged["state_dict"][key], value) for key, value in plain["state_dict"].items())
+
     def test_sigterm_saves_first_and_resume_alone_goes_on(self, common, whole, tmp_path):
         """Nothing but the signal writes a checkpoint; the second command names the run folder and nothing else."""
         done = job("SIGTERM 5", *common, "ema.decay=0.9", "data.num_workers=1", f"hydra.run.dir={tmp_path}")
