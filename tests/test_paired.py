@@ -81,3 +81,7 @@ def test_command(tmp_path, errors, capsys):
     assert "+100.0 % |" in said
     assert said.count("second") == 2
     assert facelm(["compare", *folders, "--baseline", str(tmp_path)]) == 1
+    reports = [f"{folder}/report" for folder in folders]  # what facelm.evaluate report_dir=FOLDER leaves
+    capsys.readouterr()
+    assert facelm(["compare", *reports, "--baseline", reports[0]]) == 0
+    assert "+100.0 % |" in capsys.readouterr().out

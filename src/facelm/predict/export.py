@@ -123,7 +123,7 @@ def how_to_go_back(spec: ModelSpec) -> str:
         back = back.replace("c + ", "c + (1, 1) + ")
     if spec.codec.get("name") == "release" and spec.codec.get("integer_predictions", True):
         back = f"truncate({back}) + 1"
-    return f"image landmarks = {back}{' - 1' if spec.pixel_origin == 0 else ''}"
+    return f"image landmarks = {back}{' - (0, 1)' if spec.pixel_origin == 0 else ''}"
 
 
 def _mirror_sum(spec: ModelSpec) -> float:

@@ -220,7 +220,7 @@ class Predictor:
         """The landmarks in `boxes`, one photograph for each."""
         faces = []
         spec = self.spec
-        # Weights trained on stored 1-based numbers (pixel_origin 0) see and give points one pixel to the lower right.
+        # Weights trained on stored 1-based numbers (pixel_origin 0) saw crops one pixel to the lower right of the box.
         offset = 1 - spec.pixel_origin
         for start in range(0, len(boxes), _MOST_FACES):
             part = slice(start, start + _MOST_FACES)
@@ -232,7 +232,7 @@ class Predictor:
             found = predict_landmarks(self.net, inputs, self.codec, self.scheme.mirror, spec.flip, spec.shift_crop)
             landmarks_crop, scores = (tensor.cpu().double() for tensor in found)
             image_from_crop = torch.from_numpy(np.stack([invert(matrix) for matrix in matrices]))
-            landmarks = self.codec.landmarks_in_image(landmarks_crop, image_from_crop).numpy() - offset
+            landmarks = self.codec.landmarks_in_image(landmarks_crop, image_from_crop).numpy() - spec.stored_offset
             confidence = scores.clamp(0, 1).numpy()
             triples = zip(boxes[part], landmarks, confidence, strict=True)
             faces += [FaceLandmarks(box.xyxy, points, sure, box.rotation) for box, points, sure in triples]
