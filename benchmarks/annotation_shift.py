@@ -11,16 +11,15 @@ pixels of the photograph and a share of the box: faces of different sizes tell t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.faces import chosen_faces, parser
 from facelm.data.images import read_image
-from facelm.data.w300 import Face, index_faces
+from facelm.data.w300 import Face
 from facelm.geometry import FloatArray
 from facelm.landmarks import interocular
 from facelm.loading import load_model
@@ -82,16 +81,11 @@ def fits(faces: Sequence[Face], predicted: FloatArray) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="hrnetv2_w18", help="shipped name, file, run folder or address")
-    parser.add_argument("--data", type=Path, default=Path("data/300w"), help="300W's folders")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--list", type=Path, help="text file with the faces to use, one name a line")
-    parser.add_argument("--every", type=int, default=1, help="only each N-th face")
-    parser.add_argument("--shift", type=float, help="to correct by (default: the model's own)")
-    parser.add_argument("--device", default="auto")
-    args = parser.parse_args(arguments)
-    faces = index_faces(args.data, args.split, list_file=args.list, check_images=False)[:: args.every]
+    options = parser(__doc__)
+    options.add_argument("--every", type=int, default=1, help="only each N-th face")
+    options.add_argument("--shift", type=float, help="to correct by (default: the model's own)")
+    args = options.parse_args(arguments)
+    faces = chosen_faces(args)[:: args.every]
     model = load_model(args.checkpoint)
     shift = model.spec.annotation_shift if args.shift is None else args.shift
     unmoved = Predictor(model.net, replace(model.spec, annotation_shift=0.0), device=args.device, flip="exact")

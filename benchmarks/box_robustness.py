@@ -1,6 +1,6 @@
 """NME against the box: shifted, scaled, turned, and as dlib's lie, without and with a second crop.
 
-    python benchmarks/box_robustness.py --checkpoint NAME_OR_FILE --data ROOT --list dev.txt
+    python -m benchmarks.box_robustness --checkpoint NAME_OR_FILE --data ROOT --list dev.txt
 
 Every face is perturbed on its own (seeded). A shift is a share of the box's side in a random direction; a turn rotates
 the photograph about the box's centre while the box stays; `dlib, drawn` draws boxes from the distribution of
@@ -9,16 +9,15 @@ the photograph about the box's centre while the box stays; `dlib, drawn` draws b
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.faces import chosen_faces, parser
 from facelm.boxes import CONVENTIONS, Box, overlaps
 from facelm.data.images import read_image
-from facelm.data.w300 import Face, index_faces
+from facelm.data.w300 import Face
 from facelm.geometry import FloatArray, crop_matrix, transform, warp
 from facelm.landmarks import interocular
 from facelm.metrics import per_face_error, point_distances
@@ -141,18 +140,13 @@ def measure(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="hrnetv2_w18", help="shipped name, file, run folder or address")
-    parser.add_argument("--data", type=Path, default=Path("data/300w"), help="300W's folders")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--list", type=Path, help="text file with the faces to use, one name a line")
-    parser.add_argument("--limit", type=int, help="only the first N faces")
-    parser.add_argument("--refine", type=int, default=1, help="crops after the first")
-    parser.add_argument("--flip", choices=("none", "shifted", "exact"))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(arguments)
-    faces = index_faces(args.data, args.split, list_file=args.list, check_images=False)[: args.limit]
+    options = parser(__doc__)
+    options.add_argument("--limit", type=int, help="only the first N faces")
+    options.add_argument("--refine", type=int, default=1, help="crops after the first")
+    options.add_argument("--flip", choices=("none", "shifted", "exact"))
+    options.add_argument("--seed", type=int, default=0)
+    args = options.parse_args(arguments)
+    faces = chosen_faces(args)[: args.limit]
     predictor = Predictor.load(args.checkpoint, args.device, flip=args.flip)
     passes = args.refine + 1
     print(f"inter-ocular NME in percent, {len(faces)} faces, flip test {predictor.spec.flip}\n")

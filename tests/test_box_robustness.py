@@ -1,6 +1,5 @@
 """The benchmark's perturbations, and its claim: a second crop undoes what a wrong box did."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -13,16 +12,15 @@ from facelm.data.w300 import Face
 from facelm.predict import Predictor
 from perfect_network import SPEC, PerfectNetwork, face_landmarks, map_image
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "box_robustness.py"
 FACE = face_landmarks((120, 100), 60)
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("box_robustness", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["box_robustness"] = module
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import benchmarks.box_robustness as module
+
+    sys.path.pop(0)
     return module
 
 

@@ -108,10 +108,14 @@ class TestTable:
     def test_a_report_that_evaluation_left_is_a_row_and_val_one_of_its_subsets(self, tmp_path):
         """`facelm.evaluate report_dir=FOLDER` puts the report there; of two columns for `val` one would be lost."""
         (tmp_path / "flip_none").mkdir()
-        (tmp_path / "flip_none" / "summary.json").write_text(json.dumps({"subsets": {"val": {"nme": 3.3}}}))
+        spec = {"codec": {"name": "dark"}, "flip": "none", "annotation_shift": 0.0}
+        facts = {"checkpoint": {"path": "a.ckpt", "spec": spec}}
+        summary = {"subsets": {"val": {"nme": 3.3}}, "checkpoint": facts}
+        (tmp_path / "flip_none" / "summary.json").write_text(json.dumps(summary))
         assert run_folders(tmp_path / "flip_none") == [tmp_path / "flip_none"]
         write_table(tmp_path, [read_run(tmp_path / "flip_none"), Row("b", val=4.4, nme={"val": 4.5})], "Two")
         rows = {row["run"]: row for row in csv.DictReader((tmp_path / "sweep.csv").open())}
+        assert rows["flip_none"]["overrides"] == "checkpoint=a.ckpt codec.name=dark flip=none annotation_shift=0.0"
         assert (rows["flip_none"]["best_val"], rows["flip_none"]["val_nme"]) == ("", "3.3")
         assert (rows["b"]["best_val"], rows["b"]["val_nme"]) == ("4.4", "4.5")
         assert "| run | overrides | status | best val | val | minutes |" in (tmp_path / "sweep.md").read_text()

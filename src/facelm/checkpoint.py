@@ -70,8 +70,7 @@ class ModelSpec:
         """How far (x, y) the network's points lie from 0-based pixels, in pixels of the image.
 
         With `pixel_origin` 0 all landmarks it learned from lay one pixel to the lower right of what they mark. Below it
-        learned them; to the right of it did not, as in mirrored crops the same pixel is one to the left. (Trained so on
-        drawn faces: annotated minus predicted in x +0.80 +- 0.10 px, with `pixel_origin` 1 -0.08 +- 0.11; in y alike.)
+        learned them; to the right of it did not, as in mirrored crops the same pixel is one to the left.
         """
         return 0.0, float(1 - self.pixel_origin)
 

@@ -54,16 +54,15 @@ def read_run(folder: Path, name: str | None = None) -> Row:
     record, summary = read_record(folder), in_report(folder, "summary.json")
     if not record and not summary:
         raise FileNotFoundError(f"{folder} is no run folder: it holds neither {RECORD} nor a report's summary.json")
-    subsets = json.loads(summary.read_text(encoding="utf-8"))["subsets"] if summary else {}
-    overrides = [override for override in record.get("overrides", ()) if not _is_machinery(override)]
-    if not record and summary:
-        overrides = _measured(json.loads(summary.read_text(encoding="utf-8")))
+    report = json.loads(summary.read_text(encoding="utf-8")) if summary else {"subsets": {}}
+    said = record["overrides"] if "overrides" in record else _measured(report)
+    overrides = [override for override in said if not _is_machinery(override)]
     return Row(
         name=name or folder.name,
         overrides=tuple(overrides),
         status=record.get("status", "evaluated"),
         val=record.get("val_nme"),
-        nme={subset: row["nme"] for subset, row in subsets.items() if row["nme"] is not None},
+        nme={subset: row["nme"] for subset, row in report["subsets"].items() if row["nme"] is not None},
         seconds=record.get("seconds"),
         error=record.get("error"),
     )
