@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from facelm import cards
-from facelm.cards import read_card, resolve_name, shipped_names, write_card
+from facelm.cards import read_card, write_card
 from facelm.loading import load_model
-from facelm.models import save_weights
+from facelm.models import download, load_weights, save_weights
+from facelm.models.download import local_file, shipped_names
 from facelm.predict import Predictor
 from perfect_network import SPEC
 
@@ -23,7 +23,7 @@ def ship(folder, name="hrnet_test"):
 
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(cards, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(download, "SHIPPED", tmp_path / "weights")
     return ship(tmp_path / "weights")
 
 
@@ -73,26 +73,29 @@ class TestCard:
 class TestNames:
     def test_shipped(self, shipped):
         assert shipped_names() == ["hrnet_test"]
-        assert resolve_name("hrnet_test") == shipped
+        assert local_file("hrnet_test") == shipped
 
     def test_unknown_lists_what_there_is(self, shipped):
-        with pytest.raises(FileNotFoundError, match=r"no model 'hrnet'\. Shipped models: hrnet_test; or give"):
-            resolve_name("hrnet")
+        with pytest.raises(FileNotFoundError, match=r"no weights at 'hrnet'\. Shipped models: hrnet_test; or give"):
+            local_file("hrnet")
 
     def test_without_any(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(cards, "SHIPPED", tmp_path)
-        with pytest.raises(FileNotFoundError, match="This installation ships no weights; or give a checkpoint"):
-            resolve_name("hrnetv2_w18")
+        monkeypatch.setattr(download, "SHIPPED", tmp_path)
+        with pytest.raises(FileNotFoundError, match="This installation ships no weights; or give a file"):
+            local_file("hrnetv2_w18")
 
-    def test_anything_else_is_left_alone(self, shipped, tmp_path, monkeypatch):
+    def test_a_file_beside_is_no_shipped_model(self, shipped, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "run").mkdir()
-        for source in ("a.ckpt", "runs/1", "https://example.org/a.pth", "hf://a/b/c", "run", tmp_path / "x"):
-            assert resolve_name(source) == source
+        (tmp_path / "hrnet").touch()
+        assert local_file("hrnet").resolve() == tmp_path / "hrnet"
+
+    def test_training_starts_from_one(self, shipped):
+        net = SPEC.build_network()
+        assert not load_weights(net, "hrnet_test").missing
 
     def test_every_shipped_model_has_whole_weights(self):
         for name in shipped_names():
-            card = read_card(cards.SHIPPED / f"{name}.safetensors")
+            card = read_card(download.SHIPPED / f"{name}.safetensors")
             assert card.nme
             assert all([card.data, card.licence, card.recipe, card.commit])
 

@@ -33,7 +33,7 @@ class TestExport:
         (tmp_path / "notes.pth").write_text("hello")
         for checkpoint, out, message in [
             (tmp_path / "absent.ckpt", "a.onnx", "absent.ckpt"),
-            ("hrnetv2_w19", "a.onnx", "no model 'hrnetv2_w19'"),
+            ("hrnetv2_w19", "a.onnx", "no weights at 'hrnetv2_w19'"),
             (tmp_path / "notes.pth", "a.onnx", "damaged or no weight file"),
             (trained_run, "a.pth", "should end in .onnx"),
         ]:

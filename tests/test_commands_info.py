@@ -26,7 +26,7 @@ class TestNetworks:
         )
 
     def test_the_published_sizes(self, capsys, monkeypatch):
-        monkeypatch.setattr("facelm.cards.SHIPPED", Path("nothing is shipped"))
+        monkeypatch.setattr("facelm.models.download.SHIPPED", Path("nothing is shipped"))
         monkeypatch.setattr("facelm.commands.info.forward_time", lambda *args: "")
         rows = info("hrnetv2_w18", capsys=capsys)
         assert (rows["parameters"], rows["GMACs"]) == ("9,654,398", "4.66 for a crop of 256 px")
@@ -57,7 +57,7 @@ class TestCheckpoints:
     def test_mistakes(self, tmp_path, capsys):
         (tmp_path / "notes.ckpt").write_text("hello")
         for arguments, message in [
-            (["hrnetv2_w19"], "no model 'hrnetv2_w19'"),
+            (["hrnetv2_w19"], "no weights at 'hrnetv2_w19'"),
             ([tmp_path / "absent.ckpt"], "absent.ckpt"),
             ([tmp_path / "notes.ckpt"], "damaged or no weight file"),
             (["hrnetv2_tiny", "--crop-size", "100"], "--crop-size 100: a multiple of 32"),

@@ -17,11 +17,11 @@ import pytest
 import facelm.predict.detect as detect
 import facelm.predict.predictor as predictor_module
 from conftest import compose
-from facelm import cards
 from facelm.boxes import CONVENTIONS, box_from_landmarks
+from facelm.cards import write_card
 from facelm.cli import main
 from facelm.data.synthetic import draw_face
-from facelm.models import save_weights
+from facelm.models import download, save_weights
 from perfect_network import SPEC
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,10 +90,10 @@ class TestPrediction:
 
         for module in (detect, predictor_module):
             monkeypatch.setattr(module, "DlibDetector", Finder)
-        if NAME not in cards.shipped_names():
-            monkeypatch.setattr(cards, "SHIPPED", tmp_path)
+        if NAME not in download.shipped_names():
+            monkeypatch.setattr(download, "SHIPPED", tmp_path)
             save_weights(SPEC.build_network(), tmp_path / f"{NAME}.safetensors")
-            cards.write_card(tmp_path / f"{NAME}.safetensors", SPEC)
+            write_card(tmp_path / f"{NAME}.safetensors", SPEC)
         monkeypatch.chdir(tmp_path)
         return tmp_path / "photo.jpg"
 
@@ -115,7 +115,7 @@ class TestPrediction:
 
     def test_it_says_whether_the_weights_are_there(self):
         said = "not in the repository yet" not in (ROOT / "README.md").read_text(encoding="utf-8")
-        assert said == (NAME in cards.shipped_names())
+        assert said == (NAME in download.shipped_names())
 
     def block(self, language, text):
         section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Prediction\n")[1].split("\n## ")[0]

@@ -13,10 +13,11 @@ import pytest
 
 from conftest import compose
 from facelm.boxes import box_from_landmarks
-from facelm.cards import SHIPPED, read_card, shipped_names
+from facelm.cards import read_card
 from facelm.data.synthetic import draw_face
 from facelm.landmarks import interocular
 from facelm.metrics import mean_shape, mean_shape_in_box
+from facelm.models.download import SHIPPED, shipped_names
 from facelm.predict import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]

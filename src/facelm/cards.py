@@ -1,7 +1,6 @@
-"""Cards: what the weights in a file mean, as a .json file beside it (`card_path`); and the shipped models.
+"""Cards: what the weights in a file mean, as a .json file beside it (`card_path`).
 
 The weights file holds tensors alone. Its card holds their `ModelSpec`, the file's SHA-256, and where they come from.
-The models that come with the package lie in `facelm/weights` and are known by name.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from pathlib import Path
 
 from facelm.checkpoint import ModelSpec
 from facelm.models.download import sha256
-
-SHIPPED = Path(__file__).resolve().parent / "weights"
 
 ENDINGS = (".safetensors", ".pth", ".pt")
 """Of files that may have a card."""
@@ -70,25 +67,3 @@ def write_card(weights: Path, spec: ModelSpec, **facts: object) -> Card:
     content = json.dumps({**asdict(card), "spec": spec.to_dict()}, indent=2)
     card_path(weights).write_text(content + "\n", encoding="utf-8")
     return card
-
-
-def shipped_names() -> list[str]:
-    """The names of the models that come with the package, sorted."""
-    return sorted(path.stem for path in SHIPPED.glob("*.safetensors") if path.with_suffix(".json").is_file())
-
-
-def resolve_name(source: str | Path) -> str | Path:
-    """The file of a shipped model where `source` is its name, else `source` as it is.
-
-    Raises:
-        FileNotFoundError: `source` reads like a name (no folder, no ending), is none, and there is no such file.
-    """
-    name, names = str(source), shipped_names()
-    if name in names:
-        return SHIPPED / f"{name}.safetensors"
-    if "/" in name or "\\" in name or "." in name or Path(name).exists():
-        return source
-    shipped = f"Shipped models: {', '.join(names)}" if names else "This installation ships no weights"
-    raise FileNotFoundError(
-        f"no model {name!r}. {shipped}; or give a checkpoint (.ckpt, .pth, .safetensors), a run folder or an address"
-    )

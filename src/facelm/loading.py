@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from facelm.cards import read_card, resolve_name
+from facelm.cards import read_card
 from facelm.checkpoint import ModelSpec
 from facelm.geometry import FloatArray
 from facelm.models import HRNetV2
@@ -49,7 +49,7 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         ConnectionError: an address that cannot be reached.
         ValueError: damaged, code inside, another model, or weights whose codec cannot be told.
     """
-    file = open_weights(resolve_name(source))
+    file = open_weights(source)
     card, known = read_card(file.path), file.published
     spec = known_spec(file)
     if spec is None:

@@ -61,12 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Converts, and says what matched and what the weights mean."""
-    from facelm.cards import card_path, read_card, resolve_name
+    from facelm.cards import card_path, read_card
     from facelm.models import build_model
     from facelm.models.weights import load_weights, open_weights
     from facelm.predict.files import check_writable
 
-    file = open_weights(resolve_name(args.source))
+    file = open_weights(args.source)
     _check_request(args, file)
     backbone = file.num_landmarks is None or args.naming == "timm"
     spec = None if backbone else _spec(args, file)

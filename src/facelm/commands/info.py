@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what is known."""
-    from facelm.cards import shipped_names
     from facelm.models import ARCHITECTURES, build_model
+    from facelm.models.download import shipped_names
 
     if args.crop_size is not None and (args.crop_size < 32 or args.crop_size % 32):
         raise ValueError(f"--crop-size {args.crop_size}: a multiple of 32, which the network halves five times")

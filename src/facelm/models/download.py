@@ -1,6 +1,7 @@
-"""Local paths of weight files, wherever they are: a path, a run folder, or an address that is downloaded once.
+"""Local paths of weight files, wherever they are: a shipped name, a path, a run folder, or an address.
 
-Downloads land in `FACELM_CACHE`, by default `~/.cache/facelm`, whole or not at all.
+The models that come with the package lie in `facelm/weights` and are known by name. Addresses are fetched once:
+downloads land in `FACELM_CACHE`, by default `~/.cache/facelm`, whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
 # Names that mmpose's configs use for the ImageNet backbones (mmengine, mmengine/hub/openmmlab.json).
 _OPEN_MMLAB = "https://download.openmmlab.com/pretrain/third_party/"
@@ -33,17 +36,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FACELM_CACHE") or Path.home() / ".cache" / "facelm")
 
 
+def shipped_names() -> list[str]:
+    """The names of the models that come with the package, sorted."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors") if path.with_suffix(".json").is_file())
+
+
 def local_file(source: str | Path) -> Path:
     """The file on disk that `source` stands for.
 
-    `source` is a file; a run folder (its `checkpoints/best.ckpt`, else `last.ckpt`); an `https://` address;
-    `hf://ORGANISATION/REPOSITORY/FILE` on the Hugging Face hub; or `open-mmlab://msra/hrnetv2_w18` and its kin.
+    `source` is a shipped model's name; a file; a run folder (its `checkpoints/best.ckpt`, else `last.ckpt`); an
+    `https://` address; `hf://ORGANISATION/REPOSITORY/FILE` on the Hugging Face hub; or `open-mmlab://msra/hrnetv2_w18`
+    and its kin.
 
     Raises: FileNotFoundError when nothing is there, ValueError for an address that cannot be one, ConnectionError
     when an address cannot be fetched.
     """
     if "://" in str(source):
         return download(web_address(str(source)))
+    names = shipped_names()
+    if str(source) in names:
+        return SHIPPED / f"{source}.safetensors"
     path = Path(source).expanduser()
     if path.is_dir():
         for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "best.ckpt", "last.ckpt"):
@@ -54,9 +66,11 @@ def local_file(source: str | Path) -> Path:
             "Give a run's folder, or the checkpoint file itself."
         )
     if not path.is_file():
+        shipped = f"Shipped models: {', '.join(names)}" if names else "This installation ships no weights"
         raise FileNotFoundError(
-            f"no weights at '{path}'. Give a file (.ckpt, .pth, .pt, .safetensors), a run folder, an https:// or "
-            "hf://organisation/repository/file address; to train without pretrained weights: model.weights=null"
+            f"no weights at '{path}'. {shipped}; or give a file (.ckpt, .pth, .pt, .safetensors), a run folder, an "
+            "https:// or hf://organisation/repository/file address; to train without pretrained weights: "
+            "model.weights=null"
         )
     return path
 

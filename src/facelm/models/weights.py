@@ -106,7 +106,7 @@ class LoadReport:
 
 
 def open_weights(source: str | Path) -> WeightsFile:
-    """The weights of a file, run folder or address (see `download.local_file`), before any network is built.
+    """The weights of what `download.local_file` finds, before any network is built.
 
     Raises: FileNotFoundError, ConnectionError, and ValueError for a file that is damaged, would run code, or holds
     no HRNetV2.
@@ -124,9 +124,10 @@ def open_weights(source: str | Path) -> WeightsFile:
 def load_weights(net: HRNetV2, source: str | Path | WeightsFile, *, strict: bool = True) -> LoadReport:
     """Copies the weights of `source` into `net`, all or nothing; returns and logs what matched.
 
-    `source` is a file (.ckpt, .pth, .pt, .safetensors), a run folder or an address, see `download.local_file`; its
-    naming is found out. A file without any head, an ImageNet backbone, leaves the head of `net` as it is. Otherwise
-    every key must match; with `strict=False` what fits in name and shape is taken, as from another landmark scheme.
+    `source` is a shipped model's name, a file (.ckpt, .pth, .pt, .safetensors), a run folder or an address, see
+    `download.local_file`; its naming is found out. A file without any head, an ImageNet backbone, leaves the head of
+    `net` as it is. Otherwise every key must match; with `strict=False` what fits in name and shape is taken, as from
+    another landmark scheme.
 
     Raises: what `open_weights` raises, and ValueError for another network's weights. `net` is then unchanged.
     """
