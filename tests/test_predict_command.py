@@ -190,6 +190,17 @@ class TestBoxes:
         assert "usage: facelm predict" in capsys.readouterr().err
 
 
+def test_the_annotators_shift_of_the_command(photos):
+    """A hundredth of the box, whatever its size."""
+    found = []
+    for out, options in (("out", []), ("moved", ["--annotation-shift", "0.01"])):
+        assert main(["predict", "photos/one.png", "--out", out, "--refine", "0", *options]) == 0
+        face = json.loads((photos.parent / out / "one.json").read_text())["faces"][0]
+        found.append(np.array(face["landmarks"]))
+    side = face["box"][2] - face["box"][0]
+    assert found[1] - found[0] == pytest.approx(np.tile([0.01 * side, 0], (68, 1)), abs=2e-3)
+
+
 class TestMistakes:
     def test_no_write_permission(self, photos, capsys):
         (photos.parent / "taken").write_text("")

@@ -21,7 +21,7 @@ class TestLoad:
         assert len(model(map_image(), TIGHT)) == 1
 
     def test_unknown_name_lists_what_is_shipped(self):
-        with pytest.raises(FileNotFoundError, match=r"no weights at 'hrnetv3'\. (Shipped models|This installation ships)"):
+        with pytest.raises(FileNotFoundError, match=r"no weights at 'hrnetv3'\. (Shipped models|This installation)"):
             Predictor.load("hrnetv3")
 
     def test_missing_file(self, tmp_path):

@@ -115,6 +115,11 @@ class TestLandmarks:
         assert moved - still == pytest.approx(np.tile(right, (68, 1)), abs=1e-3)
         assert np.median(np.abs(unflipped - moved).max(axis=-1)) < NEAR
 
+    def test_the_annotators_shift_can_be_taken_off(self):
+        spec = dataclasses.replace(SPEC, annotation_shift=0.01)
+        found = predictor(spec=spec, annotation_shift=0)(map_image(), TIGHT)[0].landmarks_image
+        assert np.abs(found - FACE).max() < NEAR
+
     def test_confidence_is_the_peak_in_0_to_1(self):
         for peak in (0.6, 1.7):
             network = PerfectNetwork(FACE, peak=peak)

@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--convention", type=_convention, metavar="NAME", help=CONVENTION_HELP)
     add("--refine", type=_at_least(0), default=1, metavar="N", help="crops around landmarks found (default: 1)")
     add("--flip", choices=("none", "shifted", "exact"), help="flip test (default: the model's, or exact)")
+    add(
+        "--annotation-shift",
+        type=float,
+        metavar="D",
+        help="added to x, in sides of the box (default: the model's)",
+    )
     add = parser.add_argument_group("videos").add_argument
     add("--no-smoothing", action="store_true", help="landmarks of each frame as they are")
     add("--seconds", type=float, metavar="S", help="stop after S seconds (a camera: or Ctrl-C)")
@@ -96,8 +102,14 @@ class Job:
         self.args = args
         self.table = read_box_table(args.boxes) if args.boxes else None
         detector = None if args.boxes else open_detector(args.detector, args.convention)
-        options = {"detector": detector, "refine": args.refine, "flip": args.flip}
-        self.predictor = Predictor.load(args.checkpoint, args.device, **options)
+        self.predictor = Predictor.load(
+            args.checkpoint,
+            args.device,
+            detector=detector,
+            flip=args.flip,
+            annotation_shift=args.annotation_shift,
+            refine=args.refine,
+        )
 
     def process(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
         """Writes the results of one input; the number of faces (in a video, of different faces) in it."""

@@ -95,15 +95,14 @@ class Prediction:
 class Predictor:
     """Finds faces and their landmarks in photographs.
 
-    Landmarks lie where the annotators of the training data would have put them: 300W's are half a per cent of the box
-    further right than a face's symmetry says (`ModelSpec.annotation_shift`; 0 in a replaced spec takes that off).
-
     Args:
         net: the network, `[B, 3, S, S]` to heatmaps.
         spec: what its weights mean.
         device: "auto" (a GPU where there is one), "cpu", "cuda", ...
         detector: finds the faces of images that come without boxes; None makes a `DlibDetector` when it is needed.
         flip: the flip test (see `facelm.inference`); None takes the model's, or `exact` where the model has none.
+        annotation_shift: None takes the model's: landmarks then lie where the annotators of its training data would
+            have put them, in 300W half a per cent of the box further right than a face's symmetry says. 0 takes it off.
         refine: how often a face is cropped again, around the landmarks just found. Boxes of a detector lie
             differently on every face; the second crop is the one that the network was trained on.
         backend: how the network is carried out, see `facelm.models.fast.for_inference`: "auto" takes native kernels on
@@ -111,7 +110,7 @@ class Predictor:
             folded; "native" and "torch" insist.
 
     Raises:
-        ValueError: no such device, flip test or backend, or `refine` is negative.
+        ValueError: no such device, flip test or backend, `annotation_shift` is none, or `refine` is negative.
     """
 
     def __init__(
@@ -122,6 +121,7 @@ class Predictor:
         device: str | torch.device = "auto",
         detector: Detector | None = None,
         flip: str | None = None,
+        annotation_shift: float | None = None,
         refine: int = 1,
         backend: str = "auto",
     ) -> None:
@@ -130,7 +130,8 @@ class Predictor:
         self.device = pick_device(device)
         self.net = for_inference(net.eval().to(self.device), crop_size=spec.crop_size, backend=backend)
         usual = "exact" if spec.flip == "none" else spec.flip
-        self.spec = replace(spec, flip=usual if flip is None else flip)
+        shift = spec.annotation_shift if annotation_shift is None else annotation_shift
+        self.spec = replace(spec, flip=usual if flip is None else flip, annotation_shift=shift)
         self.scheme = spec.landmark_scheme()
         self.codec = spec.build_codec()
         self.refine = refine
@@ -140,7 +141,8 @@ class Predictor:
     def load(cls, source: str | Path = DEFAULT_MODEL, device: str | torch.device = "auto", **options: Any) -> Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
-        `options` are `detector`, `flip`, `refine` and `backend`. Raises what `facelm.loading.load_model` raises.
+        `options` are `detector`, `flip`, `annotation_shift`, `refine` and `backend`. Raises what
+        `facelm.loading.load_model` raises.
         """
         model = load_model(source)
         return cls(model.net, model.spec, device=device, **options)
