@@ -58,21 +58,50 @@ class TestCommandLine:
 class TestData:
     def test_a_run_is_measured_on_its_own_data(self, trained_run, drawn_root):
         cfg = compose("evaluate", f"checkpoint={trained_run}")
-        data = evaluation_data(cfg, load_model(trained_run), data_keys=[])
+        data = evaluation_data(cfg, load_model(trained_run), typed=[])
         assert data.root == drawn_root
         assert data.crop_size == 64
 
     def test_a_typed_root_is_obeyed(self, trained_run, tmp_path):
         cfg = compose("evaluate", f"checkpoint={trained_run}", f"data.root={tmp_path}")
-        data = evaluation_data(cfg, load_model(trained_run), data_keys=[f"data.root={tmp_path}"])
+        data = evaluation_data(cfg, load_model(trained_run), typed=[f"data.root={tmp_path}"])
         assert data.root == tmp_path
 
     def test_nothing_to_evaluate(self, trained_run, tmp_path):
         cfg = compose("evaluate", f"checkpoint={trained_run}", f"data.root={tmp_path}")
         model = load_model(trained_run)
-        data = evaluation_data(cfg, model, data_keys=["data.root"])
+        data = evaluation_data(cfg, model, typed=["data.root=x"])
         with pytest.raises(FileNotFoundError, match="nothing to evaluate under data.root"):
             evaluate(model, data, CPU, tmp_path)
+
+    def test_how_the_faces_are_loaded_does_not_say_which(self, trained_run, drawn_root):
+        typed = ["data.num_workers=3"]
+        cfg = compose("evaluate", f"checkpoint={trained_run}", *typed)
+        data = evaluation_data(cfg, load_model(trained_run), typed)
+        assert (data.root, data.num_workers) == (drawn_root, 3)
+
+    def test_what_the_checkpoint_decides_is_refused(self, trained_run):
+        typed = ["data.pixel_origin=0"]
+        cfg = compose("evaluate", f"checkpoint={trained_run}", *typed)
+        with pytest.raises(ValueError, match="data.pixel_origin=0: that is the checkpoint's own.*pixel_origin="):
+            evaluation_data(cfg, load_model(trained_run), typed)
+
+    def test_faces_held_out_of_the_training_are_found_again(self, trained_run, drawn_root, tmp_path):
+        """Of other data nobody knows which were held out."""
+        shutil.copytree(drawn_root / "helen/trainset", tmp_path / "helen/trainset")
+        model = load_model(trained_run)
+        model = replace(model, record={**model.record, "data": {"root": str(tmp_path), "hold_out": 0.2}})
+        cfg = compose("evaluate", f"checkpoint={trained_run}")
+        data = evaluation_data(cfg, model, typed=[])
+        faces, labels = data.evaluation_faces()
+        data.setup()
+        assert [face.name for face in faces] == [face.name for face in data.val_faces]
+        assert set(labels) == {"held-out"}
+        assert not {face.name for face in faces} & {face.name for face in data.train_faces}
+        named = [f"data.root={tmp_path}"]
+        other = evaluation_data(compose("evaluate", f"checkpoint={trained_run}", *named), model, named)
+        with pytest.raises(FileNotFoundError, match="nothing to evaluate"):
+            other.evaluation_faces()
 
 
 class TestWhereTheReportGoes:
@@ -84,18 +113,29 @@ class TestWhereTheReportGoes:
             "": trained_run / "report",
             "flip=none": tmp_path,
             "annotation_shift=0": tmp_path,
+            "data.num_workers=0": trained_run / "report",
+            "data.val_list=others.txt": tmp_path,
             f"report_dir={tmp_path / 'mine'}": tmp_path / "mine",
         }
         for override, folder in typed.items():
-            cfg = compose("evaluate", f"checkpoint={trained_run}", *filter(None, [override]))
-            assert report_folder(cfg, model) == folder
+            given = list(filter(None, [override]))
+            cfg = compose("evaluate", f"checkpoint={trained_run}", *given)
+            assert report_folder(cfg, model, given) == folder
+
+    def test_the_report_is_the_result_s(self, trained_run, tmp_path, monkeypatch):
+        """Of a run with a best.ckpt that is not last.ckpt."""
+        job = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
+        monkeypatch.setattr(evaluate_module.HydraConfig, "get", lambda: job)
+        cfg = compose("evaluate", f"checkpoint={trained_run}")
+        assert report_folder(cfg, load_model(trained_run / "checkpoints" / "best.ckpt"), []) == trained_run / "report"
+        assert report_folder(cfg, load_model(trained_run / "checkpoints" / "last.ckpt"), []) == tmp_path
 
     def test_a_report_of_another_kind_is_not_the_model_s_nme(self, trained_run, tmp_path):
         run = shutil.copytree(trained_run, tmp_path / "run")
         own = known_nme(load_model(run))
         assert own["full"] > 0
         model = load_model(run, annotation_shift=0.0)
-        data = evaluation_data(compose("evaluate", f"checkpoint={run}"), model, data_keys=[])
+        data = evaluation_data(compose("evaluate", f"checkpoint={run}"), model, typed=[])
         evaluate(model, data, CPU, run / "report")
         assert known_nme(load_model(run)) == {}
         assert known_nme(model) != own
@@ -149,7 +189,7 @@ class TestLoading:
 
     def test_the_shift_moves_each_face_by_a_share_of_its_own_box(self, trained_run):
         model = load_model(trained_run)
-        data = evaluation_data(compose("evaluate", f"checkpoint={trained_run}"), model, data_keys=[])
+        data = evaluation_data(compose("evaluate", f"checkpoint={trained_run}"), model, typed=[])
         faces, _ = data.evaluation_faces()
         found, unmoved = (
             predict_faces(

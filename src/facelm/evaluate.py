@@ -6,6 +6,7 @@ Training ends with the same report, made by the same functions.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ from facelm.data.datamodule import FaceDataModule
 from facelm.data.images import read_image
 from facelm.errors import command_line
 from facelm.evaluation import predict_faces
+from facelm.jobs import key_of
 from facelm.launch import build_data, plain
 from facelm.loading import LoadedModel, load_model
 from facelm.metrics import mean_shape_in_box
+from facelm.models.download import local_file
 from facelm.paths import CONF_DIR
 from facelm.record import tracked
 from facelm.report import print_table, write_report
 from facelm.scores import EvaluationResult, evaluate_faces, subset_masks
 
 log = logging.getLogger(__name__)
+
+FACES = ("root", "annotations", "annotations_at", "train_list", "val_list", "on_error", "hold_out")
+"""The keys of `data` that say which faces are measured."""
 
 
 def evaluate(model: LoadedModel, data: FaceDataModule, device: torch.device, report_dir: Path) -> EvaluationResult:
@@ -93,36 +99,54 @@ def spec_changes(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def evaluation_data(cfg: DictConfig, model: LoadedModel, data_keys: list[str]) -> FaceDataModule:
+def names_faces(typed: Sequence[str]) -> bool:
+    """Whether overrides say which faces to measure."""
+    return any(key_of(one) in ("data", *(f"data.{key}" for key in FACES)) for one in typed)
+
+
+def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -> FaceDataModule:
     """The data module framed as the checkpoint needs it.
 
-    With no `data.*` key typed, a run's checkpoint is measured on that run's own data (root, lists, annotations).
+    Where the overrides `typed` name no faces, a run's checkpoint is measured on that run's own (root, lists,
+    annotations).
+
+    Raises:
+        ValueError: a key was typed that is the checkpoint's affair.
     """
-    node: dict[str, Any] = plain(cfg.data)
-    recorded = model.record.get("data", {})
-    if recorded and not data_keys:
-        node = {**node, **{key: recorded[key] for key in node.keys() & recorded.keys() if key != "_target_"}}
-        log.info(f"data as in the checkpoint's run: {node['root']}")
-    node |= {
+    framing = {
         "crop_size": model.spec.crop_size,
         "crop_scale": model.spec.crop_scale,
         "landmarks": model.spec.scheme,
         "pixel_origin": model.spec.pixel_origin,
         "augmentation": None,
     }
-    return build_data(OmegaConf.create({"data": node}))
+    if refused := [one for one in typed if key_of(one) in {f"data.{key}" for key in framing}]:
+        raise ValueError(
+            f"{refused[0]}: that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and "
+            "pixel_origin= can be changed"
+        )
+    node: dict[str, Any] = plain(cfg.data)
+    recorded = model.record.get("data", {})
+    if recorded and not names_faces(typed):
+        kept = {"data._target_", *map(key_of, typed)}
+        node |= {key: recorded[key] for key in node.keys() & recorded.keys() if f"data.{key}" not in kept}
+        log.info(f"data as in the checkpoint's run: {node['root']}")
+    elif "data.hold_out" not in map(key_of, typed):
+        node["hold_out"] = 0  # of other data, nobody can say which tenth was held out
+    return build_data(OmegaConf.create({"data": node | framing}))
 
 
-def report_folder(cfg: DictConfig, model: LoadedModel) -> Path:
+def report_folder(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -> Path:
     """`report_dir`, else `report/` of the run that the checkpoint belongs to, else this job's output folder.
 
-    What was measured in another way than the run's own (`flip=`, `codec=`, ...) does not replace the run's report.
+    What was measured in another way than the run's own (`flip=`, `codec=`, ...), on faces that were named, or of
+    another checkpoint than the run's result does not replace the run's report.
     """
     if cfg.report_dir:
         return Path(cfg.report_dir).expanduser()
     run_dir = model.path.parent.parent
     of_a_run = model.path.parent.name == "checkpoints" and (run_dir / "config.yaml").is_file()
-    if of_a_run and not spec_changes(cfg):
+    if of_a_run and not spec_changes(cfg) and not names_faces(typed) and local_file(run_dir) == model.path:
         return run_dir / "report"
     return Path(HydraConfig.get().runtime.output_dir)
 
@@ -133,11 +157,13 @@ def main(cfg: DictConfig) -> None:
     """The Hydra entry."""
     device = pick_device(cfg.device)
     model = load_model(cfg.checkpoint, **spec_changes(cfg))
-    data_keys = [key for key in HydraConfig.get().overrides.task if key.lstrip("+~").startswith("data")]
-    report_dir = report_folder(cfg, model)
+    typed = HydraConfig.get().overrides.task
+    report_dir = report_folder(cfg, model, typed)
     with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:
         tracker.log_source({"path": model.path, "sha256": model.sha256, "run": model.run})
-        evaluate(model, evaluation_data(cfg, model, data_keys), device, report_dir)
+        data = evaluation_data(cfg, model, typed)
+        data.prepare_data()
+        evaluate(model, data, device, report_dir)
         tracker.log_report(report_dir)
 
 

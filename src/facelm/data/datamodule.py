@@ -1,9 +1,8 @@
-"""300W as Lightning sees it: which faces train, which validate, and loaders that repeat exactly."""
+"""300W as Lightning sees it: its faces as data sets, and loaders that repeat exactly."""
 
 from __future__ import annotations
 
 import logging
-import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, Literal
 
 import cv2
 import lightning as L
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -19,6 +17,7 @@ from facelm.data.augment import Augmentation
 from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset, ImageSource
 from facelm.data.framing import EvaluationCrop, Framing, Surroundings
+from facelm.data.partition import Partition, partition
 from facelm.data.sampler import EpochBatches
 from facelm.data.w300 import Face, index_faces, present_subsets
 from facelm.landmarks import get_scheme
@@ -31,9 +30,7 @@ Loader = DataLoader[dict[str, Any]]
 class FaceDataModule(L.LightningDataModule):
     """Train and validation faces of a 300W tree.
 
-    Validation: the faces of `val_list` if given; else the subset `full` (or what is there of it), as both references
-    do, and the log says that the best epoch is then chosen on the reported set; else, with no test subset on disk,
-    10 % of the training photographs are held out.
+    What validates: see `partition`, whose `share` is `hold_out`.
 
     `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
     coordinates into 0-based ones, 0 uses them as they are (as the references do).
@@ -106,32 +103,8 @@ class FaceDataModule(L.LightningDataModule):
         """Indexes and checks every face, so a broken file stops the run before it starts."""
         if self.train_faces:
             return
-        self.train_faces = self._index("train", list_file=self.train_list)
-        present = present_subsets(self.root)
-        if self.val_list:
-            self.val_name, self.val_faces = "val", self._index("train", list_file=self.val_list)
-            shared = {face.name for face in self.val_faces} & {face.name for face in self.train_faces}
-            if shared and self.train_list:
-                raise ValueError(
-                    f"data.train_list and data.val_list share {len(shared)} faces, for example {min(shared)}: "
-                    "validation would measure faces that were trained on"
-                )
-            if shared:
-                self.train_faces = [face for face in self.train_faces if face.name not in shared]
-                log.info(f"{len(shared)} faces of data.val_list are held out of training")
-        elif subsets := [name for name in ("common", "challenge") if name in present]:
-            self.val_name = "full" if len(subsets) == 2 else subsets[0]
-            self.val_faces = [face for name in subsets for face in self._index(name)]
-            log.info(
-                f"validation on {self.val_name}: the best epoch is chosen on the reported set, as both references do. "
-                "data.val_list=FILE chooses it on other faces"
-            )
-        elif self.hold_out == 0:
-            log.info(f"no validation: there is no validation subset under {self.root}, and data.hold_out=0")
-        else:
-            self.val_name = "held-out"
-            self.train_faces, self.val_faces = hold_out(self.train_faces, self.hold_out)
-            log.info(f"no validation subset under {self.root}: {len(self.val_faces)} training faces are held out")
+        chosen = self._partition()
+        self.train_faces, self.val_faces, self.val_name = chosen.train, chosen.val, chosen.val_name
         validated = f"{len(self.val_faces)} validate ({self.val_name})" if self.val_faces else "none validate"
         log.info(f"{len(self.train_faces)} faces train, {validated}")
         self._train_source = self._source(self.train_faces, self.augmentation)
@@ -162,18 +135,20 @@ class FaceDataModule(L.LightningDataModule):
         return self._loader(self._dataset(self.val_faces, None, self._val_source), batches)
 
     def evaluation_faces(self) -> tuple[list[Face], list[str]]:
-        """(faces, the subset of each) of every evaluation subset on disk, or of the validation list.
+        """(faces, the subset of each) of the validation list and every evaluation subset on disk.
+
+        With neither, those that are held out of training.
 
         Raises:
-            FileNotFoundError: neither a test subset nor a validation list.
+            FileNotFoundError: neither a list nor a subset, and `hold_out` is 0.
         """
         parts: list[tuple[str, list[Face]]] = []
         if self.val_list:
             parts.append(("val", self._index("train", list_file=self.val_list)))
         present = present_subsets(self.root)
         parts += [(name, self._index(name)) for name in ("common", "challenge", "test") if name in present]
-        if not parts and self.val_faces:
-            parts.append((self.val_name, self.val_faces))
+        if not parts and self.hold_out:
+            parts.append(("held-out", self.val_faces or self._partition().val))
         if not parts:
             raise FileNotFoundError(
                 f"nothing to evaluate under data.root={self.root}: no common (helen/testset, lfpw/testset), challenge "
@@ -185,6 +160,11 @@ class FaceDataModule(L.LightningDataModule):
     def faces_loader(self, faces: list[Face]) -> Loader:
         """Evaluation crops of `faces`, on one device."""
         return self._loader(self._dataset(faces, None), EpochBatches(len(faces), self.eval_batch_size, shuffle=False))
+
+    def _partition(self) -> Partition:
+        return partition(
+            self._index, self.root, train_list=self.train_list, val_list=self.val_list, share=self.hold_out
+        )
 
     def _source(self, faces: list[Face], augmentation: Augmentation | None) -> ImageSource | None:
         """The crop cache of `faces`, built if need be; None to read the photographs."""
@@ -274,21 +254,6 @@ class DrawnFaceDataModule(FaceDataModule):
         from facelm.data.synthetic import draw_dataset  # only drawn faces need the painter
 
         draw_dataset(self.root, counts=self.counts, seed=self.drawing_seed)
-
-
-def hold_out(faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:
-    """(kept, held out): about `share` of the photographs with all their faces, the same ones every time.
-
-    AFW and Helen name the faces of one photograph PHOTO_1, PHOTO_2, ...; they stay together.
-    """
-    photographs = sorted({_photograph(face) for face in faces})
-    chosen = np.random.default_rng(0).permutation(len(photographs))[: max(1, round(share * len(photographs)))]
-    held = {photographs[i] for i in chosen}
-    return [f for f in faces if _photograph(f) not in held], [f for f in faces if _photograph(f) in held]
-
-
-def _photograph(face: Face) -> str:
-    return re.sub(r"(?<=\d)_\d{1,2}$", "", face.name)  # lfpw's image_0001 has no such ending
 
 
 def _quiet_worker(worker_id: int) -> None:
