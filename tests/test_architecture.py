@@ -11,7 +11,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "facelm"
 MODULES = sorted(SRC.rglob("*.py"))
 
 LAYERS = (
-    ("landmarks", "geometry", "boxes", "codec", "losses", "schedule"),
+    ("landmarks", "geometry", "boxes", "codec", "losses", "schedule", "device"),
     ("metrics", "scores", "models", "data", "inference", "draw"),
     ("lit", "checkpoint", "cards", "loading", "evaluation", "predict", "report", "plots", "tracking"),
     (

@@ -13,6 +13,7 @@ from facelm.cli import main
 from facelm.data.synthetic import draw_face
 from facelm.loading import load_model
 from facelm.models import HRNetV2, build_model, save_weights
+from facelm.models.download import local_file
 from facelm.predict import Predictor
 
 SPEC = ModelSpec(
@@ -168,6 +169,13 @@ class TestWhatTheyWereTrainedFor:
     def test_read_another_way_the_numbers_are_no_longer_theirs(self, trained_run, tmp_path):
         assert convert(trained_run, tmp_path / "one.safetensors", "--codec", "mmpose") == 0
         assert read_card(tmp_path / "one.safetensors").nme == {}
+
+    @pytest.mark.parametrize(("codec", "numbers"), [("subpixel:1.5", True), ("mmpose", False)])
+    def test_a_licence_stays_and_what_is_spelt_out_is_no_other_way(self, tmp_path, codec, numbers):
+        assert convert("hrnetv2_w18", tmp_path / "a.safetensors", "--codec", codec) == 0
+        card, shipped = read_card(tmp_path / "a.safetensors"), read_card(local_file("hrnetv2_w18"))
+        assert (card.licence, card.data, card.recipe) == (shipped.licence, shipped.data, shipped.recipe)
+        assert dict(card.nme) == (dict(shipped.nme) if numbers else {})
 
 
 class TestBackbones:

@@ -73,6 +73,12 @@ class TestTransforms:
         with pytest.raises(ValueError, match="moves pixels but not the landmarks"):
             Augmentation(geometry=GeometricRanges(), transforms=[A.OneOf([transform], p=0.5)])
 
+    @pytest.mark.parametrize("transform", [A.Normalize(), A.ToFloat()])
+    def test_other_numbers_than_a_picture_s_are_refused(self, transform):
+        augmentation = Augmentation(geometry=GeometricRanges(), transforms=[transform])
+        with pytest.raises(ValueError, match=r"turn a crop of uint8 \(.*\) into float32"):
+            augmentation.paint(self.crop(), np.random.default_rng(0))
+
     def test_occluders_and_colour_are_allowed(self):
         Augmentation(
             geometry=GeometricRanges(), transforms=[A.CoarseDropout(), A.ToGray(), A.OneOf([A.GaussianBlur()])]

@@ -13,7 +13,7 @@ import facelm.evaluate as evaluate_module
 from conftest import compose
 from facelm.checkpoint import read_facelm_checkpoint
 from facelm.commands.knowledge import known_nme
-from facelm.evaluate import evaluate, evaluation_data, pick_device, report_folder, spec_changes
+from facelm.evaluate import evaluate, evaluation_data, report_folder, spec_changes
 from facelm.evaluation import predict_faces
 from facelm.loading import load_model
 
@@ -206,8 +206,3 @@ class TestLoading:
         torch.save(checkpoint, tmp_path / "wrong.ckpt")
         with pytest.raises(ValueError, match="wrong.ckpt"):
             load_model(tmp_path / "wrong.ckpt")
-
-    @pytest.mark.parametrize(("name", "message"), [("gpu", "not one of auto, cpu, cuda"), ("cuda:9", "torch sees")])
-    def test_devices(self, name, message):
-        with pytest.raises(ValueError, match=message):
-            pick_device(name)

@@ -115,6 +115,7 @@ class TestHydra:
         slurm = compose_hydra("launcher=submitit", "hydra.launcher.gpus_per_node=8").launcher
         assert slurm._target_.endswith("SlurmLauncher")
         assert (slurm.tasks_per_node, slurm.gpus_per_node) == (1, 8)
+        assert slurm.additional_parameters.signal == "TERM@120"  # what LastCheckpoint listens to; submitit sends USR2
         assert compose_hydra().launcher._target_.endswith("BasicLauncher")
 
     def test_sweeps(self):

@@ -10,6 +10,7 @@ from facelm.models import build_model, load_weights, save_weights
 from facelm.models.download import sha256
 from facelm.models.published import MMPOSE, RELEASE, recognise
 from facelm.models.weights import NAMINGS, NEAREST_NOTE, detect_naming, open_weights
+from facelm.statistics import is_young
 from tiny_networks import as_written_by, heatmaps, tiny
 
 
@@ -158,6 +159,16 @@ class TestPublished:
         assert (file.published is not None) == (num_landmarks == 68)
         if file.published:
             assert any("pixel origin 0" in note for note in load_weights(net, file).notes)
+
+
+def test_statistics_without_a_number_of_batches_are_not_new(saved):
+    """A file of torch 0.4 has no num_batches_tracked: `WarmedStatistics` would average over its statistics."""
+    state = {key: value for key, value in tiny(1).state_dict().items() if not key.endswith("num_batches_tracked")}
+    net = tiny(2)
+    report = load_weights(net, saved(state))
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert not any(is_young(norm) for norm in norms)
+    assert not any(key.endswith("num_batches_tracked") for key in report.matched)
 
 
 class TestWrongModel:

@@ -85,3 +85,19 @@ def test_command(tmp_path, errors, capsys):
     capsys.readouterr()
     assert facelm(["compare", *reports, "--baseline", reports[0]]) == 0
     assert "+100.0 % |" in capsys.readouterr().out
+
+
+def test_a_job_that_failed_and_a_folder_that_is_no_run_are_left_out(tmp_path, errors, capsys):
+    for name in ("0", "1"):
+        report(tmp_path / name, errors)
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "result.json").write_text('{"status": "failed", "overrides": ["lr=9"]}')
+    (tmp_path / "3").mkdir()
+    folders = [str(tmp_path / str(i)) for i in range(4)]
+    assert facelm(["compare", *folders, "--baseline", folders[0]]) == 0
+    said = capsys.readouterr()
+    assert "| failed |" in said.out
+    assert f"warning: left out: {folders[3]} is no run folder" in said.err
+    assert f"warning: without a report, so without a difference: {folders[2]}" in said.err
+    assert facelm(["compare", folders[3]]) == 1
+    assert "nothing to compare" in capsys.readouterr().err

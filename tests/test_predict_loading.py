@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-import facelm.predict.predictor as predictor_module
+from facelm.device import pick_device
 from facelm.predict import Predictor
 from perfect_network import SPEC, box_of, face_landmarks, map_image, save_checkpoint
 
@@ -41,14 +41,14 @@ class TestLoad:
 
     def test_no_such_device(self):
         with pytest.raises(ValueError, match=r"device='(cuda:77|warp)'.*auto or cpu"):
-            predictor_module.pick_device("warp")
+            pick_device("warp")
         if not torch.cuda.is_available():
             with pytest.raises(ValueError, match="device='cuda:77'"):
-                predictor_module.pick_device("cuda:77")
+                pick_device("cuda:77")
 
     def test_auto_is_a_device_of_this_machine(self):
         expected = "cuda" if torch.cuda.is_available() else "cpu"
-        assert predictor_module.pick_device("auto").type == expected
+        assert pick_device("auto").type == expected
 
 
 LIGHT = """

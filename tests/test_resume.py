@@ -155,6 +155,15 @@ def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path,
 
 
 class TestRefused:
+    def test_other_faces_of_the_same_number(self, drawn_root):
+        one, other = (FaceDataModule(root=str(drawn_root), crop_size=64, pixel_origin=origin) for origin in (1, 0))
+        one.setup()
+        other.setup()
+        with pytest.raises(ValueError, match="cannot go on with other batches .names and landmarks [0-9a-f]+, now"):
+            other.go_on_from(one.position())
+        before = {key: value for key, value in one.position().items() if key != "names and landmarks"}
+        other.go_on_from(before)  # a checkpoint of 0.1.0's first days does not say
+
     @pytest.mark.parametrize(
         ("override", "message"),
         [

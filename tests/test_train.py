@@ -133,6 +133,9 @@ class TestMistakes:
             ("data.root=/nowhere", FileNotFoundError, "no 300W images under root='/nowhere'.*experiment=demo"),
             ("resume=/nowhere", FileNotFoundError, "neither a checkpoint nor a run folder"),
             ("ema.decay=1.5", ValueError, "ema.decay lies between 0 and 1"),
+            ("trainer.precision=bf16-true", ValueError, "rounds landmarks too.*bf16-mixed"),
+            ("+data.foo=1", ValueError, "FaceDataModule.*unexpected keyword argument 'foo'"),
+            ("data.eval_batch_size=0", ValueError, "data.eval_batch_size must be at least 1, got 0"),
         ],
     )
     def test_messages(self, drawn_root, tmp_path, override, error, message):
@@ -150,9 +153,16 @@ class TestMistakes:
                 f"data.root={drawn_root}", f"run_dir={tmp_path}", f"data.train_list={faces}", f"data.val_list={faces}"
             )
 
+    def test_a_face_must_be_left_to_train_on(self, drawn_root, tmp_path):
+        faces = [*drawn_root.glob("afw/*.pts"), *drawn_root.glob("*/trainset/*.pts")]
+        names = [path.relative_to(drawn_root).with_suffix("").as_posix() for path in faces]
+        (tmp_path / "all.txt").write_text("\n".join(names))
+        with pytest.raises(ValueError, match=f"no face is left to train on: all {len(names)} validate"):
+            run_train(f"data.root={drawn_root}", f"run_dir={tmp_path}", f"data.val_list={tmp_path / 'all.txt'}")
+
     def test_unknown_augmentation_arguments_are_errors(self, drawn_root, tmp_path):
         augment = "augment.transforms=[{_target_: albumentations.GaussianBlur, blur: 3}]"
-        with pytest.raises(UserWarning, match="not valid"):
+        with pytest.raises(ValueError, match="GaussianBlur.*not valid"):
             run_train(f"data.root={drawn_root}", f"run_dir={tmp_path}", augment)
 
     def test_the_command_line_shows_no_traceback(self, tmp_path):

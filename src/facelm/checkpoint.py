@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,11 @@ class ModelSpec:
         learned them; to the right of it did not, as in mirrored crops the same pixel is one to the left.
         """
         return 0.0, float(1 - self.pixel_origin)
+
+    def reads_like(self, other: ModelSpec) -> bool:
+        """Whether both mean the same by the same weights, however much of the codec is spelt out."""
+        whole = (replace(spec, codec=spec.build_codec().spec()).to_dict() for spec in (self, other))
+        return next(whole) == next(whole)
 
     @property
     def shift_crop(self) -> float:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.images import read_image
+from facelm.device import pick_device
 from facelm.errors import command_line
 from facelm.evaluation import predict_faces
 from facelm.jobs import key_of
@@ -71,23 +72,6 @@ def evaluate(model: LoadedModel, data: FaceDataModule, device: torch.device, rep
     print_table(result, published=published, notes=notes)
     log.info(f"report in {report_dir}")
     return result
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda` or `cuda:N` means here.
-
-    Raises:
-        ValueError: torch knows no such device, or it is not here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device={name!r} is not one of auto, cpu, cuda, cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device={name}, but torch sees {torch.cuda.device_count()} GPUs here. Use device=cpu or auto")
-    return device
 
 
 def spec_changes(cfg: DictConfig) -> dict[str, Any]:

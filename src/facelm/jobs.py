@@ -144,6 +144,3 @@ def claim_gpu(folder: Path, gpus: Sequence[str]) -> str | None:
             _held.append(file)
             return gpu
     return None
-
-
-# --- Details --------------------------------------------------------------------------------------------------------

@@ -38,8 +38,11 @@ def build(node: Any, **extra: Any) -> Any:
         try:
             return instantiate(node, _convert_="all", **extra)
         except InstantiationException as error:
-            if isinstance(error.__cause__, Exception):
-                raise error.__cause__ from None
+            cause = error.__cause__
+            if isinstance(cause, TypeError | UserWarning):  # an argument that is missing, or that it does not know
+                raise ValueError(" ".join(str(error).split())) from cause
+            if isinstance(cause, Exception):
+                raise cause from None
             raise
 
 
@@ -82,7 +85,7 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
     model = OmegaConf.merge(cfg.model, {"weights": None}) if cfg.resume else cfg.model
     return LitLandmarks(
         spec=spec,
-        net=build(model),
+        net=build(model, num_landmarks=spec.landmark_scheme().num_landmarks),
         loss=build(cfg.loss),
         optimizer=build(cfg.optim.optimizer),
         schedule=build(cfg.optim.schedule),
@@ -113,6 +116,10 @@ def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
 def build_trainer(cfg: DictConfig, *, loggers: list[Any], callbacks: list[Callback], run_dir: Path) -> L.Trainer:
     """The trainer, with the devices that this machine has."""
     node = plain(cfg.trainer)
+    if node["precision"] in ("16-true", "bf16-true"):
+        raise ValueError(
+            f"trainer.precision={node['precision']} rounds landmarks too, by up to a pixel; use 16-mixed or bf16-mixed"
+        )
     accelerator, devices = resolve_devices(node.pop("accelerator"), node.pop("devices"), node.pop("max_devices"))
     if devices == 1 and node["num_nodes"] == 1:
         node["strategy"] = "auto"

@@ -28,7 +28,7 @@ class WarmedStatistics(Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Keeps the statistics as they are before the batch."""
         if self._norms is None:
-            self._norms = [m for m in pl_module.modules() if isinstance(m, _BatchNorm) and _is_young(m)]
+            self._norms = [m for m in pl_module.modules() if isinstance(m, _BatchNorm) and is_young(m)]
         self._before = [buffer.clone() for norm in self._norms for buffer in _statistics(norm)]
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
@@ -40,12 +40,12 @@ class WarmedStatistics(Callback):
         step = 1.0 / (float(norm.momentum or 0.0) * float(norm.num_batches_tracked or 1))
         torch._foreach_lerp_(self._before, after, step)
         torch._foreach_copy_(after, self._before)
-        if not _is_young(norm):
+        if not is_young(norm):
             self._norms = []
             self._before = []
 
 
-def _is_young(norm: _BatchNorm) -> bool:
+def is_young(norm: _BatchNorm) -> bool:
     """Whether fewer than 1 / momentum batches have gone into the statistics."""
     seen, momentum = norm.num_batches_tracked, norm.momentum
     return seen is not None and bool(momentum) and float(seen) * float(momentum or 0.0) < 1.0

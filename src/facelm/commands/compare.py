@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from facelm.paired import paired_table
@@ -35,11 +36,18 @@ def run(args: argparse.Namespace) -> int:
         folders = run_folders(path) or [path]
         for folder in folders:
             name = folder.name if len(args.runs) == 1 else str(folder)
-            rows[folder.resolve()] = read_run(folder, name)
+            try:
+                rows[folder.resolve()] = read_run(folder, name)
+            except FileNotFoundError as error:
+                print(f"warning: left out: {error}", file=sys.stderr)
+    if not rows:
+        raise FileNotFoundError("nothing to compare")
     print(table(in_order(list(rows.values()))), end="")
     if args.baseline is not None:
-        others = [(row.name, path) for path, row in rows.items() if path != args.baseline.resolve()]
-        print("\n" + paired_table(args.baseline, others), end="")
+        others = [(row, path) for path, row in rows.items() if path != args.baseline.resolve()]
+        print("\n" + paired_table(args.baseline, [(row.name, path) for row, path in others if row.nme]), end="")
+        if without := [row.name for row, _ in others if not row.nme]:
+            print(f"warning: without a report, so without a difference: {', '.join(without)}", file=sys.stderr)
     if args.out is not None:
         write_table(args.out, list(rows.values()), "Comparison")
     return 0

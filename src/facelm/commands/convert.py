@@ -158,18 +158,18 @@ def _tell(args: argparse.Namespace, file: WeightsFile, spec: ModelSpec) -> None:
 
 
 def _facts(file: WeightsFile, spec: ModelSpec) -> dict[str, Any]:
-    """What else is known of the weights, for their card: nothing where they are now to be read another way."""
+    """What else is known of the weights, for their card: no numbers where they are now to be read another way."""
     from facelm.cards import read_card
     from facelm.commands.knowledge import known_nme
     from facelm.loading import known_spec, load_model
 
-    if known_spec(file) != spec:
-        return {}
-    facts: dict[str, Any] = {"nme": dict(known_nme(load_model(file.path)))}
+    known = known_spec(file)
+    same = known is not None and known.reads_like(spec)
+    facts: dict[str, Any] = {"nme": dict(known_nme(load_model(file.path)))} if same else {}
     if card := read_card(file.path):
         facts |= {name: getattr(card, name) for name in ("data", "licence", "recipe", "commit")}
-    elif known := file.published:
-        facts |= {"recipe": known.title}
+    elif file.published:
+        facts |= {"recipe": file.published.title}
     return facts
 
 

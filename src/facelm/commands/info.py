@@ -94,8 +94,8 @@ def forward_time(net: HRNetV2, crop_size: int, device: str) -> str:
 
     import torch
 
+    from facelm.device import pick_device
     from facelm.models.fast import for_inference
-    from facelm.predict.predictor import pick_device
 
     where = pick_device(device)
     forward = for_inference(net.to(where).eval(), crop_size=crop_size)

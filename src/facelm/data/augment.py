@@ -104,7 +104,7 @@ class Augmentation:
     """Geometric ranges, and albumentations transforms applied to the crop after the warp.
 
     The transforms see the image alone, so none of them may move pixels: that is refused, because albumentations would
-    leave the landmarks behind (and its flips never swap left and right).
+    leave the landmarks behind (and its flips never swap left and right). They give what they get, uint8 of one size.
     """
 
     def __init__(self, *, geometry: GeometricRanges, transforms: Sequence[Any] = ()) -> None:
@@ -119,7 +119,13 @@ class Augmentation:
         # seed instead, every transform would start that stream anew, and all of them act on the same faces.
         seed = int(rng.integers(2**31))
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        return np.asarray(self._compose(image=crop)["image"], dtype=np.uint8)
+        painted = np.asarray(self._compose(image=crop)["image"])
+        if painted.dtype != np.uint8 or painted.shape != crop.shape:
+            raise ValueError(
+                f"augment.transforms turn a crop of uint8 {crop.shape} into {painted.dtype} {painted.shape}. The model "
+                "normalises, not they"
+            )
+        return painted
 
 
 def _compose(transforms: Sequence[Any]) -> Any:

@@ -19,7 +19,7 @@ from facelm.data.dataset import FaceDataset, ImageSource
 from facelm.data.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.partition import Partition, partition
 from facelm.data.sampler import EpochBatches
-from facelm.data.w300 import Face, index_faces, present_subsets
+from facelm.data.w300 import Face, data_fingerprint, index_faces, present_subsets
 from facelm.landmarks import get_scheme
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ class FaceDataModule(L.LightningDataModule):
         self.train_faces: list[Face] = []
         self.val_faces: list[Face] = []
         self.val_name = ""
+        self._fingerprint = ""
         self._train_source: ImageSource | None = None
         self._val_source: ImageSource | None = None
         self._resumed = {"epoch": 0, "batches": 0}
@@ -105,6 +106,7 @@ class FaceDataModule(L.LightningDataModule):
             return
         chosen = self._partition()
         self.train_faces, self.val_faces, self.val_name = chosen.train, chosen.val, chosen.val_name
+        self._fingerprint = data_fingerprint(self.train_faces)
         validated = f"{len(self.val_faces)} validate ({self.val_name})" if self.val_faces else "none validate"
         log.info(f"{len(self.train_faces)} faces train, {validated}")
         self._train_source = self._source(self.train_faces, self.augmentation)
@@ -206,7 +208,7 @@ class FaceDataModule(L.LightningDataModule):
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
-    def position(self) -> dict[str, int]:
+    def position(self) -> dict[str, Any]:
         """Where training stands, for the checkpoint: epoch, batches of it done, and what their order rests on."""
         epoch, batches = self._resumed["epoch"], self._resumed["batches"]
         if self.trainer:
@@ -216,7 +218,7 @@ class FaceDataModule(L.LightningDataModule):
             batches = 0 if between_epochs else loop.epoch_loop.batch_progress.current.ready
         return {"epoch": epoch, "batches": batches, **self._order()}
 
-    def go_on_from(self, position: dict[str, int]) -> None:
+    def go_on_from(self, position: dict[str, Any]) -> None:
         """Makes training start at a checkpoint's `position()`.
 
         Raises:
@@ -224,7 +226,7 @@ class FaceDataModule(L.LightningDataModule):
                 of its run.
         """
         now = self._order()
-        if changed := [key for key in now if position[key] != now[key]]:
+        if changed := [key for key in now if key in position and position[key] != now[key]]:
             told = ", ".join(f"{key} {position[key]}, now {now[key]}" for key in changed)
             raise ValueError(
                 f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data and data.batch_size x "
@@ -232,11 +234,12 @@ class FaceDataModule(L.LightningDataModule):
             )
         self._resumed = {"epoch": position["epoch"], "batches": position["batches"]}
 
-    def _order(self) -> dict[str, int]:
+    def _order(self) -> dict[str, Any]:
         """What the order of the training faces and their batches depends on."""
         return {
             "seed": self.seed,
             "faces": len(self.train_faces),
+            "names and landmarks": self._fingerprint,
             "global batch": self.batch_size * self._world_size,
         }
 

@@ -32,7 +32,9 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         start: Callable[[], int] | None = None,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"data.batch_size counts faces per device and must be at least 1, got {batch_size}")
+            raise ValueError(
+                f"data.batch_size (faces per device) and data.eval_batch_size must be at least 1, got {batch_size}"
+            )
         self.size = size
         self.batch_size = batch_size
         self.seed = seed

@@ -38,6 +38,9 @@ _PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 NAMINGS = tuple(_PREFIXES)
 
+MANY_BATCHES = 1_000_000
+"""What a norm is taken to have seen whose statistics are loaded without that number: they are not warmed again."""
+
 NEAREST_NOTE = (
     "ImageNet HRNets (timm's and the authors') were trained with nearest upsampling in the fuse layers; facelm, like "
     "both landmark references, uses bilinear: the features differ by a few percent until fine-tuned"
@@ -136,7 +139,7 @@ def load_weights(net: HRNetV2, source: str | Path | WeightsFile, *, strict: bool
     names = to_release_names(file.state, file.naming)
     renamed = {new: file.state[old] for old, new in names.items()}
     fitting = {key: value for key, value in renamed.items() if key in own and value.shape == own[key].shape}
-    # Files of torch 0.4 and before have no num_batches_tracked, and nothing here reads it.
+    # Files of torch 0.4 and before have no num_batches_tracked.
     missing = [key for key in own if key not in fitting and not key.endswith("num_batches_tracked")]
     left_over = [key for key in file.state if names.get(key) not in fitting]
     has_head = any(key.startswith("head.") for key in renamed)
@@ -151,7 +154,9 @@ def load_weights(net: HRNetV2, source: str | Path | WeightsFile, *, strict: bool
                 f"{len(needed)} are missing ({_some(needed)}), {len(foreign)} left over ({_some(foreign)}). It belongs "
                 "to another model or was saved incompletely."
             )
-    net.load_state_dict(fitting, strict=False)
+    counters = [key for key in own if key.endswith("num_batches_tracked") and key not in fitting]
+    counted = {key: torch.tensor(MANY_BATCHES) for key in counters if key[:-19] + "running_mean" in fitting}
+    net.load_state_dict({**fitting, **counted}, strict=False)
     report = LoadReport(
         source=file.source,
         naming=file.naming,

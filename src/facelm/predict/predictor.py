@@ -18,6 +18,7 @@ from torch import nn
 
 from facelm.boxes import Box, BoxConvention, check_boxes, crop_from_image, get_convention, upright_box
 from facelm.checkpoint import ModelSpec
+from facelm.device import pick_device
 from facelm.geometry import FloatArray, invert, warp
 from facelm.inference import normalise, predict_landmarks
 from facelm.loading import load_model
@@ -266,22 +267,6 @@ def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
         if not any(near):
             kept.append(face)
     return kept
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU where there is none.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={str(device)!r} is not to be had here ({error}). Use auto or cpu") from error
-    return found
 
 
 def _notes(photograph: Photograph, faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
