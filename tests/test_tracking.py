@@ -193,10 +193,15 @@ class TestCheckpoints:
         assert best["sha256"] == hashlib.sha256((run_dir / "checkpoints" / "best.ckpt").read_bytes()).hexdigest()
         assert best["test/full/nme"] == pytest.approx(good.summary["test/full/nme"])
 
-    def test_two_versions_where_best_and_last_differ(self, no_key, run_dir, tmp_path):
+    @pytest.mark.parametrize(
+        ("steps", "expected"),
+        [({"best": 3, "last": 6}, [(["last"], 4.0), (["best"], 3.5)]), ({"last": 6}, [(["last"], 4.0)])],
+        ids=["best-and-last-differ", "nothing-validated"],
+    )
+    def test_a_version_of_each(self, no_key, run_dir, tmp_path, steps, expected):
         folder = tmp_path / "checkpoints"
         folder.mkdir()
-        for alias, step in (("best", 3), ("last", 6)):
+        for alias, step in steps.items():
             content = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
             torch.save(content | {"global_step": step}, folder / f"{alias}.ckpt")
         logged = []
@@ -205,10 +210,7 @@ class TestCheckpoints:
             id="abc", project="facelm", entity="", log_artifact=lambda a, aliases: logged.append((a, aliases))
         )
         ours.log_checkpoints(folder, {"best": 3.5, "last": 4.0})
-        assert [(aliases, artifact.metadata["val/nme"]) for artifact, aliases in logged] == [
-            (["last"], 4.0),
-            (["best"], 3.5),
-        ]
+        assert [(aliases, artifact.metadata["val/nme"]) for artifact, aliases in logged] == expected
 
     def test_the_run_is_named_in_them(self, good, run_dir):
         content = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)

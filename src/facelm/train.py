@@ -60,13 +60,11 @@ def train(cfg: DictConfig) -> float | None:
         data.setup()
         trainer = fit(cfg, data, tracker)
         score = trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
-        best = run_dir / "checkpoints" / "best.ckpt"
-        if trainer.is_global_zero and best.is_file():
-            if trainer.world_size == 1:
-                evaluate(load_model(best), data, trainer.strategy.root_device, Path(cfg.report_dir))
-            else:
-                evaluate_apart(best, Path(cfg.report_dir), trainer.strategy.root_device.type)
-            tracker.log_report(Path(cfg.report_dir))
+        if trainer.is_global_zero:
+            best = run_dir / "checkpoints" / "best.ckpt"
+            if best.is_file():
+                report(best, data, trainer, Path(cfg.report_dir))
+                tracker.log_report(Path(cfg.report_dir))
             scores = {"best": score, "last": trainer.callback_metrics.get("val/nme")}  # None: nothing was left to train
             known = {name: float(nme) for name, nme in scores.items() if nme is not None}
             tracker.log_checkpoints(best.parent, known)
@@ -89,6 +87,15 @@ def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return trainer
+
+
+def report(checkpoint: Path, data: FaceDataModule, trainer: L.Trainer, folder: Path) -> None:
+    """The report of a checkpoint: in this process after a training on one device, else in one of its own."""
+    device = trainer.strategy.root_device
+    if trainer.world_size == 1:
+        evaluate(load_model(checkpoint), data, device, folder)
+    else:
+        evaluate_apart(checkpoint, folder, device.type)
 
 
 def evaluate_apart(checkpoint: Path, report_dir: Path, device: str) -> None:

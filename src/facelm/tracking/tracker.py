@@ -72,7 +72,7 @@ class Tracker:
         """Shows what the report in `folder` holds."""
 
     def log_checkpoints(self, folder: Path, nme: Mapping[str, float]) -> None:
-        """Keeps `folder`/best.ckpt and last.ckpt; `nme` maps `best` and `last` to `val/nme` in percent."""
+        """Keeps `folder`/best.ckpt and last.ckpt, or the one there is; `nme`: `val/nme` of `best`, `last`, percent."""
 
     def log_source(self, checkpoint: Mapping[str, Any]) -> None:
         """Says which checkpoint an evaluation used: its `path`, `sha256`, and the `run` that it carries."""

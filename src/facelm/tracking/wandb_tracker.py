@@ -5,7 +5,6 @@ Everything shown there is read from the run folder, so it is there as CSV, Markd
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from facelm.checkpoint import read_facelm_checkpoint
+from facelm.models.download import sha256
 from facelm.tracking.server import offline_because
 from facelm.tracking.tracker import RunPlan, Tracker
 from facelm.tracking.wandb_report import report_items, report_scores
@@ -203,14 +203,19 @@ class WandbTracker(Tracker):
                 self._run.summary.update(self._scores)
 
     def log_checkpoints(self, folder: Path, nme: Mapping[str, float]) -> None:
-        """The artifact model-ID with a version for each of best and last, or one with both aliases if they are one."""
+        """The artifact model-ID with a version for each of best and last, or one with both aliases if they are one.
+
+        A run without validation has no best.
+        """
         if self._run is None or not self._checkpoints:
             return
         with _harmless("the checkpoints were not logged"):
-            facts = {alias: _checkpoint_facts(folder / f"{alias}.ckpt") for alias in ("last", "best")}
-            facts["best"] |= {name: score for name, score in self._scores.items() if name.endswith("/nme")}
-            same = facts["best"]["global_step"] == facts["last"]["global_step"]
-            for alias in ["best"] if same else ["last", "best"]:
+            found = [alias for alias in ("last", "best") if (folder / f"{alias}.ckpt").is_file()]
+            facts = {alias: _checkpoint_facts(folder / f"{alias}.ckpt") for alias in found}
+            if "best" in facts:
+                facts["best"] |= {name: score for name, score in self._scores.items() if name.endswith("/nme")}
+            same = len(found) == 2 and facts["best"]["global_step"] == facts["last"]["global_step"]
+            for alias in ["best"] if same else found:
                 self._log_checkpoint(
                     folder / f"{alias}.ckpt",
                     ["best", "last"] if same else [alias],
@@ -257,9 +262,7 @@ def _name(experiment: str, overrides: list[str]) -> str:
 def _checkpoint_facts(path: Path) -> dict[str, Any]:
     """Epoch, optimizer steps and SHA-256 of a checkpoint."""
     content = read_facelm_checkpoint(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"epoch": content["epoch"], "global_step": content["global_step"], "sha256": digest}
+    return {"epoch": content["epoch"], "global_step": content["global_step"], "sha256": sha256(path)}
 
 
 @contextmanager
