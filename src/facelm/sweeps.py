@@ -19,9 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from facelm.jobs import RECORD, key_of, read_record, write_whole_text
-
-MACHINERY = ("hydra", "launcher", "logger", "sweep", "resume", "run_dir", "report_dir")
-"""Overrides that say how a run is made, not what it is: they are left out of tables."""
+from facelm.tracking.tracker import MACHINERY
 
 BEST = "best val"
 """The best validation's column; `val` is a subset of the report where `data.val_list` is given."""

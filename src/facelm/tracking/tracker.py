@@ -13,9 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from facelm.tracking.metrics_csv import MetricsCSV
 
-_MACHINERY = ("experiment", "hydra", "launcher", "logger", "resume", "sweep")
-"""Overrides that say how a run is made and not what it is: they stay out of its short name."""
-_PLACES = ("name", "run_dir", "report_dir")
+MACHINERY = ("hydra", "launcher", "logger", "resume", "run_dir", "report_dir", "sweep")
+"""Overrides that say how a run is made and not what it is: they stay out of its short name, and out of tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class RunPlan:
         short = []
         for override in self.overrides:
             key, _, value = override.lstrip("+").partition("=")
-            if key.lstrip("~").partition(".")[0] in _MACHINERY or key in _PLACES or override == "first=null":
+            if key.lstrip("~").partition(".")[0] in (*MACHINERY, "experiment", "name") or override == "first=null":
                 continue
             value = value.strip("'\"").rstrip("/").rpartition("/")[2]
             short.append(f"{key.rpartition('.')[2]}={value}" if value else key)
