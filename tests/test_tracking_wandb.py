@@ -131,7 +131,8 @@ class TestNothingStopsTraining:
             logger.log_metrics({"train/loss": 1.0}, step=step)
         assert caplog.text.count("W&B: nothing more is logged (ConnectionResetError: Connection lost)") == 1
         ours.log_report(tmp_path)
-        ours.log_checkpoints(tmp_path, {"best": 1.0})
+        (tmp_path / "last.ckpt").touch()
+        ours.log_checkpoints(tmp_path, {"last": 1.0})
         ours.log_facts({"a": 1})
         ours.finish(0)
         assert caplog.text.count("W&B: ") == 5
