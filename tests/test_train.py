@@ -135,7 +135,7 @@ class TestMistakes:
             ("ema.decay=1.5", ValueError, "ema.decay lies between 0 and 1"),
             ("trainer.precision=bf16-true", ValueError, "rounds landmarks too.*bf16-mixed"),
             ("+data.foo=1", ValueError, "FaceDataModule.*unexpected keyword argument 'foo'"),
-            ("data.eval_batch_size=0", ValueError, "data.eval_batch_size must be at least 1, got 0"),
+            ("data.eval_batch_size=0", ValueError, "data.eval_batch_size=0: a batch holds at least one face"),
         ],
     )
     def test_messages(self, drawn_root, tmp_path, override, error, message):

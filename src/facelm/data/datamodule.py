@@ -66,6 +66,9 @@ class FaceDataModule(L.LightningDataModule):
         super().__init__()
         if cache not in ("none", "disk"):
             raise ValueError(f"data.cache={cache!r} is none of none, disk")
+        for key, faces in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if faces < 1:
+                raise ValueError(f"data.{key}={faces}: a batch holds at least one face")
         if not 0 <= hold_out < 1:
             raise ValueError(f"data.hold_out={hold_out} is a share of the training faces: 0 or more, below 1")
         self.root = Path(root).expanduser()

@@ -31,10 +31,6 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         world_size: int = 1,
         start: Callable[[], int] | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(
-                f"data.batch_size (faces per device) and data.eval_batch_size must be at least 1, got {batch_size}"
-            )
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
