@@ -53,7 +53,3 @@ class TestPosition:
         sampler = EpochBatches(20, 4, seed=3, start=lambda: 2)
         assert list(sampler) == whole[2:]
         assert len(sampler) == 5
-
-    def test_impossible_batch_size(self):
-        with pytest.raises(ValueError, match="batch_size"):
-            EpochBatches(5, 0)
