@@ -154,8 +154,9 @@ def load_weights(net: HRNetV2, source: str | Path | WeightsFile, *, strict: bool
                 f"{len(needed)} are missing ({_some(needed)}), {len(foreign)} left over ({_some(foreign)}). It belongs "
                 "to another model or was saved incompletely."
             )
-    counters = [key for key in own if key.endswith("num_batches_tracked") and key not in fitting]
-    counted = {key: torch.tensor(MANY_BATCHES) for key in counters if key[:-19] + "running_mean" in fitting}
+    norms = [key.removesuffix("running_mean") for key in fitting if key.endswith("running_mean")]
+    counters = [f"{norm}num_batches_tracked" for norm in norms]
+    counted = {key: torch.tensor(MANY_BATCHES) for key in counters if key not in fitting}
     net.load_state_dict({**fitting, **counted}, strict=False)
     report = LoadReport(
         source=file.source,
