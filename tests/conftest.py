@@ -56,6 +56,25 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, drawn_root: Path) -> P
 
 
 @pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of photographs of one face; the model that `facelm predict` loads finds it exactly."""
+    import facelm.predict.detect as detect
+    from facelm.predict import Predictor
+    from perfect_network import SPEC, PerfectNetwork
+    from predict_folder import FACE, FixedDetector, write
+
+    load = lambda source, device, **options: Predictor(PerfectNetwork(FACE), SPEC, device="cpu", **options)
+    monkeypatch.setattr(Predictor, "load", load)
+    monkeypatch.setattr(detect, "DlibDetector", FixedDetector)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("one.png", "two.png"):
+        write(folder / name)
+    return folder
+
+
+@pytest.fixture
 def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """As on a machine where nobody ever used W&B."""
     import wandb

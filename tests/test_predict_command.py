@@ -1,4 +1,4 @@
-"""`facelm predict` and `facelm calibrate`, run as a person runs them."""
+"""`facelm predict` on photographs, run as a person runs it; videos: test_predict_command_video.py."""
 
 import csv
 import json
@@ -6,55 +6,16 @@ import subprocess
 import sys
 import time
 
-import cv2
 import numpy as np
 import pytest
 
-import facelm.predict.detect as detect
 import facelm.predict.photographs as photographs
 from facelm.boxes import CONVENTIONS
 from facelm.cli import main
 from facelm.data.annotations import read_pts
 from facelm.predict import Predictor
-from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image, save_checkpoint
-
-FACE = face_landmarks()
-
-
-class FixedDetector:
-    """Finds the face of a map image, and none in an image of another size."""
-
-    def __init__(self, convention=CONVENTIONS["square"]):
-        self.convention = convention
-
-    def __call__(self, image):
-        return box_of(FACE).xyxy[None] if image.shape[1] == 240 else np.empty((0, 4))
-
-
-@pytest.fixture
-def photos(tmp_path, monkeypatch):
-    """A folder of photographs of one face; the model that `facelm predict` loads finds it exactly."""
-    load = lambda source, device, **options: Predictor(PerfectNetwork(FACE), SPEC, device="cpu", **options)
-    monkeypatch.setattr(Predictor, "load", load)
-    monkeypatch.setattr(detect, "DlibDetector", FixedDetector)
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in ("one.png", "two.png"):
-        write(folder / name)
-    return folder
-
-
-def write(path, image=None):
-    image = map_image() if image is None else image
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
-    return path
-
-
-def written(folder="out"):
-    from pathlib import Path
-
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+from perfect_network import map_image, save_checkpoint
+from predict_folder import FACE, write, written
 
 
 class TestImages:
@@ -177,6 +138,16 @@ class TestBoxes:
         box = json.loads((photos.parent / "out/one.json").read_text())["faces"][0]["box"]
         assert box == pytest.approx([80, 20, 240, 180])
 
+    def test_the_annotators_shift(self, photos):
+        """A hundredth of the box, whatever its size."""
+        found = []
+        for out, options in (("out", []), ("moved", ["--annotation-shift", "0.01"])):
+            assert main(["predict", "photos/one.png", "--out", out, "--refine", "0", *options]) == 0
+            face = json.loads((photos.parent / out / "one.json").read_text())["faces"][0]
+            found.append(np.array(face["landmarks"]))
+        side = face["box"][2] - face["box"][0]
+        assert found[1] - found[0] == pytest.approx(np.tile([0.01 * side, 0], (68, 1)), abs=2e-3)
+
     @pytest.mark.parametrize(
         "options",
         [["--convention", "mtcnn"], ["--convention=1,2"], ["--convention=0,0,-1"], ["--format", "xml"],
@@ -188,17 +159,6 @@ class TestBoxes:
             main(arguments)
         assert exit_.value.code == 2
         assert "usage: facelm predict" in capsys.readouterr().err
-
-
-def test_the_annotators_shift_of_the_command(photos):
-    """A hundredth of the box, whatever its size."""
-    found = []
-    for out, options in (("out", []), ("moved", ["--annotation-shift", "0.01"])):
-        assert main(["predict", "photos/one.png", "--out", out, "--refine", "0", *options]) == 0
-        face = json.loads((photos.parent / out / "one.json").read_text())["faces"][0]
-        found.append(np.array(face["landmarks"]))
-    side = face["box"][2] - face["box"][0]
-    assert found[1] - found[0] == pytest.approx(np.tile([0.01 * side, 0], (68, 1)), abs=2e-3)
 
 
 class TestMistakes:
@@ -214,70 +174,6 @@ class TestMistakes:
     def test_detector_that_is_not_there(self, photos, capsys):
         assert main(["predict", "photos", "--out", "out", "--detector", "model.onnx"]) == 1
         assert "error: no YuNet model 'model.onnx'" in capsys.readouterr().err
-
-
-class TestVideos:
-    def video(self, path, count=6):
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (240, 200))
-        for _ in range(count):
-            writer.write(cv2.cvtColor(map_image(), cv2.COLOR_RGB2BGR))
-        writer.release()
-
-    def test_overlay_and_landmarks_by_frame(self, photos, capsys):
-        self.video(photos / "clip.avi")
-        assert main(["predict", "photos/clip.avi", "--out", "out"]) == 0
-        assert written() == ["clip.json", "clip.mp4", "landmarks.csv"]
-        assert "1 of 1 inputs, 1 faces" in capsys.readouterr().out
-        frames = json.loads((photos.parent / "out/clip.json").read_text())["frames"]
-        assert [len(frame["faces"]) for frame in frames] == [1] * 6
-        landmarks = np.array(frames[-1]["faces"][0]["landmarks"])
-        assert np.abs(landmarks - FACE).mean() < 1  # colours, and so the map, went through JPEG
-
-    def test_seconds(self, photos):
-        self.video(photos / "clip.avi")
-        assert main(["predict", "photos/clip.avi", "--out", "out", "--seconds", "0.25", "--no-overlay"]) == 0
-        assert len(json.loads((photos.parent / "out/clip.json").read_text())["frames"]) == 3
-
-    def test_a_camera_is_recorded_until_it_is_stopped(self, photos, monkeypatch, capsys):
-        class Camera:
-            def __init__(self, index):
-                self.index, self.count = index, 0
-
-            def isOpened(self):
-                return True
-
-            def read(self):
-                self.count += 1
-                if self.count > 4:
-                    raise KeyboardInterrupt
-                return True, cv2.cvtColor(map_image(), cv2.COLOR_RGB2BGR)
-
-            def get(self, what):
-                return -1.0
-
-            def release(self):
-                pass
-
-        monkeypatch.setattr(cv2, "VideoCapture", Camera)
-        assert main(["predict", "1", "--out", "out", "--no-smoothing"]) == 0
-        assert written() == ["camera1.json", "camera1.mp4", "landmarks.csv"]
-        assert len(json.loads((photos.parent / "out/camera1.json").read_text())["frames"]) == 4
-        output = capsys.readouterr()
-        assert "camera 1: stopped" in output.out + output.err
-
-    def test_a_camera_that_is_not_there(self, photos, capsys):
-        assert main(["predict", "97", "photos/one.png", "--out", "out"]) == 1
-        output = capsys.readouterr()
-        assert output.err.endswith(
-            "failed:\n  camera 97: there is none, or another program uses it. Cameras count from 0\n"
-        )
-        assert output.out == "1 of 2 inputs, 1 faces -> out\n"
-
-    def test_boxes_are_for_images(self, photos, capsys):
-        self.video(photos / "clip.avi")
-        (photos.parent / "boxes.csv").write_text("clip,0,0,50,50\n")
-        assert main(["predict", "photos/clip.avi", "--out", "out", "--boxes", "boxes.csv"]) == 1
-        assert "clip.avi: --boxes are for images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -312,14 +208,3 @@ def test_as_a_program(tmp_path):
     assert done.stdout == "1 of 2 inputs, 1 faces -> out\n"
     assert done.stderr == "failed:\n  gone.png: there is no such file, folder or camera\n"
     assert written(tmp_path / "out") == ["a.jpg", "a.json", "a.pts", "landmarks.csv"]
-
-
-def test_a_broken_video_is_said_once(tmp_path):
-    """FFmpeg's own complaint is kept back; in a process of its own, since FFmpeg asks only once how loud it may be."""
-    pytest.importorskip("dlib")
-    checkpoint = save_checkpoint(tmp_path / "tiny.ckpt")
-    (tmp_path / "clip.mp4").write_bytes((20).to_bytes(4, "big") + b"ftypisom" + bytes(8))
-    command = [sys.executable, "-m", "facelm.cli", "predict", "clip.mp4", "--out", "out", "--checkpoint", checkpoint]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    title, line = done.stderr.splitlines()
-    assert (title, line.split(",")[0]) == ("failed:", "  clip.mp4: a video without frames")
