@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class ModelSpec:
         self.landmark_scheme()
 
     @property
-    def stored_offset(self) -> tuple[float, float]:
+    def stored_offset_image(self) -> tuple[float, float]:
         """How far (x, y) the network's points lie from 0-based pixels, in pixels of the image.
 
         With `pixel_origin` 0 all landmarks it learned from lay one pixel to the lower right of what they mark. Below it
@@ -76,8 +76,8 @@ class ModelSpec:
 
     def reads_like(self, other: ModelSpec) -> bool:
         """Whether both mean the same by the same weights, however much of the codec is spelt out."""
-        whole = (replace(spec, codec=spec.build_codec().spec()).to_dict() for spec in (self, other))
-        return next(whole) == next(whole)
+        mine, theirs = ({**spec.to_dict(), "codec": spec.build_codec().spec()} for spec in (self, other))
+        return mine == theirs
 
     @property
     def shift_crop(self) -> float:

@@ -132,7 +132,7 @@ def cut_crops(photographs: Sequence[Photograph], boxes: Sequence[Box], spec: Mod
 def landmarks_in_photograph(landmarks_crop: FloatArray, image_from_crop: FloatArray, spec: ModelSpec) -> FloatArray:
     """Landmarks `[N, K, 2]` in pixels of the photograph, brought back as `export.how_to_go_back` says."""
     back = spec.build_codec().landmarks_in_image(torch.from_numpy(landmarks_crop), torch.from_numpy(image_from_crop))
-    return np.asarray(back.numpy() - spec.stored_offset, np.float64)
+    return np.asarray(back.numpy() - spec.stored_offset_image, np.float64)
 
 
 @torch.inference_mode()

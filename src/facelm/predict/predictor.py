@@ -235,7 +235,8 @@ class Predictor:
             found = predict_landmarks(self.net, inputs, self.codec, self.scheme.mirror, spec.flip, spec.shift_crop)
             landmarks_crop, scores = (tensor.cpu().double() for tensor in found)
             image_from_crop = torch.from_numpy(np.stack([invert(matrix) for matrix in matrices]))
-            landmarks = self.codec.landmarks_in_image(landmarks_crop, image_from_crop).numpy() - spec.stored_offset
+            landmarks = self.codec.landmarks_in_image(landmarks_crop, image_from_crop).numpy()
+            landmarks -= spec.stored_offset_image
             confidence = scores.clamp(0, 1).numpy()
             triples = zip(boxes[part], landmarks, confidence, strict=True)
             faces += [FaceLandmarks(box.xyxy, points, sure, box.rotation) for box, points, sure in triples]
