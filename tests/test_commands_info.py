@@ -54,6 +54,13 @@ class TestCheckpoints:
         torch.save({**torch.load(best, weights_only=True), "epoch": 99}, best)
         assert info(run, capsys=capsys)["NME, %"] == "not known"
 
+    def test_the_card_of_the_shipped_weights(self, capsys, monkeypatch):
+        monkeypatch.setattr("facelm.commands.info.forward_time", lambda *args: "")
+        rows = info("hrnetv2_w18", capsys=capsys)
+        assert rows["data"].startswith("300W: ")
+        assert rows["licence"].startswith("research only")
+        assert "experiment=hrnetv2_w18_cpu" in rows["recipe"]
+
     def test_mistakes(self, tmp_path, capsys):
         (tmp_path / "notes.ckpt").write_text("hello")
         for arguments, message in [

@@ -11,11 +11,13 @@ import torch
 
 import facelm.evaluate as evaluate_module
 from conftest import compose
+from facelm.cards import write_card
 from facelm.checkpoint import read_facelm_checkpoint
 from facelm.commands.knowledge import known_nme
 from facelm.evaluate import evaluate, evaluation_data, report_folder, spec_changes
 from facelm.evaluation import predict_faces
 from facelm.loading import load_model
+from facelm.models.weights import save_weights
 
 CPU = torch.device("cpu")
 
@@ -150,7 +152,7 @@ class TestPublishedFiles:
         ],
     )
     def test_known_by_name(self, tmp_path, name, naming, codec, flip, common):
-        from facelm.models import build_model, save_weights
+        from facelm.models import build_model
 
         path = tmp_path / "any.pth"
         save_weights(build_model("hrnetv2_w18"), path, naming)
@@ -161,11 +163,35 @@ class TestPublishedFiles:
         assert model.published["common"] == common
 
     def test_weights_that_say_nothing_are_refused(self, tmp_path):
-        from facelm.models import build_model, save_weights
+        from facelm.models import build_model
 
         save_weights(build_model("hrnetv2_tiny"), tmp_path / "some.pth", "release")
         with pytest.raises(ValueError, match="not what they mean.*facelm convert"):
             load_model(tmp_path / "some.pth")
+
+
+class TestCards:
+    """A tiny network with a card, evaluated on faces that its card gives one number for, and one of others."""
+
+    @pytest.fixture(scope="class")
+    def table(self, trained_run, drawn_root, tmp_path_factory):
+        model, tmp_path = load_model(trained_run), tmp_path_factory.mktemp("carded")
+        path = tmp_path / "mine.safetensors"
+        save_weights(model.net, path, "release")
+        write_card(path, model.spec, nme={"common": 4.5, "dev of its twin": 3.5}, data="24 drawn faces")
+        cfg = compose("evaluate", f"checkpoint={path}", f"data.root={drawn_root}", "data.num_workers=0")
+        carded = load_model(path)
+        evaluate(carded, evaluation_data(cfg, carded, ["data.root"]), CPU, tmp_path / "report")
+        return (tmp_path / "report" / "table.md").read_text()
+
+    def test_numbers_of_other_faces_are_not_beside_ours(self, table):
+        header, _, common = table.splitlines()[:3]
+        assert header.endswith("| mine |")
+        assert common.endswith("| 4.50 |")
+        assert "mine, published NME of other faces: dev of its twin 3.5" in table
+
+    def test_what_it_learned_from_is_said(self, table):
+        assert "mine was trained on 24 drawn faces" in table
 
 
 class TestLoading:

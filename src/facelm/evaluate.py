@@ -52,11 +52,10 @@ def evaluate(model: LoadedModel, data: FaceDataModule, device: torch.device, rep
         scheme=model.spec.landmark_scheme(),
         mean_shape_image=shape,
     )
+    published, notes = what_is_known(model, result)
     absent = [name for name in ("common", "challenge", "test") if name not in labels]
-    notes = list(model.notes)
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {data.root}")
-    published = {model.title: dict(model.published)} if model.published else {}
     facts = {
         "checkpoint": {"path": str(model.path), "sha256": model.sha256, "spec": model.spec.to_dict()},
         "data": {"root": str(data.root), "faces": len(faces)},
@@ -72,6 +71,21 @@ def evaluate(model: LoadedModel, data: FaceDataModule, device: torch.device, rep
     print_table(result, published=published, notes=notes)
     log.info(f"report in {report_dir}")
     return result
+
+
+def what_is_known(model: LoadedModel, result: EvaluationResult) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """The NME published for the subsets of `result`, by the model's title; and notes, among them what it learned from.
+
+    Numbers of other faces, such as those of a model's twin, are notes: beside `result` they would pass for its own.
+    """
+    here = {name: nme for name, nme in model.published.items() if name in result.subsets}
+    elsewhere = [f"{name} {nme:g}" for name, nme in model.published.items() if name not in result.subsets]
+    notes = list(model.notes)
+    if model.card and model.card.data:
+        notes.append(f"{model.title} was trained on {model.card.data}")
+    if elsewhere:
+        notes.append(f"{model.title}, published NME of other faces: {', '.join(elsewhere)}")
+    return {model.title: here} if here else {}, notes
 
 
 def spec_changes(cfg: DictConfig) -> dict[str, Any]:

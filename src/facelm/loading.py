@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from facelm.cards import read_card
+from facelm.cards import Card, read_card
 from facelm.checkpoint import ModelSpec
 from facelm.geometry import FloatArray
 from facelm.models import HRNetV2
@@ -22,7 +22,7 @@ class LoadedModel:
 
     `published` holds the NME in percent that was published for these weights, per subset; `mean_shape` the mean
     training shape `[K, 2]` in units of the box, `record` the run's config and `run` its name in its tracker, where the
-    checkpoint carries them.
+    checkpoint carries them; `card` what lies beside the file.
     """
 
     net: HRNetV2
@@ -35,6 +35,7 @@ class LoadedModel:
     record: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, str] = field(default_factory=dict)
     mean_shape: FloatArray | None = None
+    card: Card | None = None
 
 
 def load_model(source: str | Path, **changes: Any) -> LoadedModel:
@@ -73,6 +74,7 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         record=record.get("config", {}),
         run=record.get("run", {}),
         mean_shape=None if shape is None else np.asarray(shape, dtype=np.float64),
+        card=card,
     )
 
 

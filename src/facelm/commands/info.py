@@ -73,6 +73,9 @@ def _about_model(model: LoadedModel) -> Rows:
         ("NME, %", list_nme(known_nme(model))),
         ("written by", f"facelm {model.spec.version}"),
     ]
+    if model.card:
+        said = {"data": model.card.data, "licence": model.card.licence, "recipe": model.card.recipe}
+        rows += [(name, text) for name, text in said.items() if text]
     return rows + [("note", note) for note in model.notes]
 
 
