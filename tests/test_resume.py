@@ -147,11 +147,58 @@ def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path,
     cfg = OmegaConf.load(run / "config.yaml")
     cfg.run_dir, cfg.resume, cfg.report_dir = str(run), str(run), str(run / "report")
     cfg.inference.annotation_shift = 0.01
-    with caplog.at_level("WARNING", "facelm.lit"):
+    with caplog.at_level("WARNING", "facelm.callbacks"):
         train(cfg)
     assert "inference.annotation_shift was 0.02, and is 0.01 now: val/nme is not what it was" in caplog.text
     assert "inference.flip" not in caplog.text
     assert (run / "report" / "summary.json").is_file()
+
+
+class TestChanged:
+    """One more epoch than before, with something else typed beside `resume=`."""
+
+    def one_more(self, common, run, *typed):
+        fit([*common, f"trainer.max_epochs={EPOCHS + 1}", f"run_dir={run}", f"resume={run}", *typed])
+        return last(run)
+
+    def test_what_is_typed_for_the_optimizer(self, common, whole, tmp_path):
+        """The checkpoint brings an optimizer's settings along."""
+        run = shutil.copytree(whole["null"], tmp_path / "run")
+        typed = ["optim.optimizer.lr=1e-5", "optim.optimizer.weight_decay=0.3"]
+        stopped, done = last(run), self.one_more(common, run, "ema.decay=null", *typed)
+        (before,), (group,) = (one["optimizer_states"][0]["param_groups"] for one in (stopped, done))
+        assert before["weight_decay"] != group["weight_decay"] == 0.3
+        assert before["initial_lr"] != group["initial_lr"] == 1e-5
+        rows = csv.DictReader((run / "metrics.csv").open())
+        rates = [float(row["train/lr"]) for row in rows if row["train/lr"]][-STEPS:]
+        assert 0 < max(rates) <= 1e-5
+
+    def test_without_averaging_the_last_iteration_goes_on(self, common, whole, tmp_path):
+        runs = [shutil.copytree(whole[decay], tmp_path / decay) for decay in ("null", "0.9")]
+        plain, averaged = (self.one_more(common, run, "ema.decay=null") for run in runs)
+        assert_same(plain["state_dict"], averaged["state_dict"], "weights")
+
+    @pytest.mark.parametrize(
+        ("typed", "kept"),
+        [([], True), (["crop.scale=1.3"], False), (["inference.flip=exact"], False), (["other faces"], False)],
+    )
+    def test_the_best_so_far_stays_where_it_compares(self, common, whole, tmp_path, caplog, typed, kept):
+        """In a folder that was moved; its best is made better than anything that can follow."""
+        run = shutil.copytree(whole["null"], tmp_path / "moved")
+        content = last(run)
+        (state,) = (state for key, state in content["callbacks"].items() if key.startswith("BestCheckpoint"))
+        state["best_model_score"] = torch.tensor(1e-3)
+        state["best_k_models"] = {path: torch.tensor(1e-3) for path in state["best_k_models"]}
+        state["kth_value"] = torch.tensor(1e-3)
+        assert content["facelm"]["position"]["validated"]
+        if "other faces" in typed:
+            content["facelm"]["position"]["validated"] = "0123456789ab"
+            typed = []
+        write_whole(content, run / "checkpoints" / "last.ckpt")
+        best = (run / "checkpoints" / "best.ckpt").read_bytes()
+        self.one_more(common, run, "ema.decay=null", *typed)
+        assert ((run / "checkpoints" / "best.ckpt").read_bytes() == best) == kept
+        assert ("the best epoch is chosen anew" in caplog.text) != kept
 
 
 class TestRefused:

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from facelm.checkpoint import read_facelm_checkpoint, write_whole
+from facelm.checkpoint import ModelSpec, read_facelm_checkpoint, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -128,17 +128,53 @@ class LastCheckpoint(Checkpoint):
         raise Stopped
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """best.ckpt by `val/nme`. A resumed run keeps the best one so far where it is still comparable.
+
+    Also in a run folder that was moved; not where other faces or crops validate than before, or another flip test.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor="val/nme",
+            mode="min",
+            auto_insert_metric_name=False,  # a `/` in a metric's name would make folders
+            enable_version_counter=False,  # one best.ckpt: each replaces its predecessor
+        )
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps, moves or forgets what was best, in `checkpoint` itself, before Lightning restores it from there."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        changed = _validated_otherwise(trainer, pl_module, checkpoint["facelm"])
+        if changed:
+            log.warning(f"{', '.join(changed)}: val/nme is not what it was before, the best epoch is chosen anew")
+        if state is None or (state["dirpath"] == self.dirpath and not changed):
+            return
+        best = Path(str(self.dirpath)) / "best.ckpt"
+        if not changed and best.is_file() and Path(str(trainer.ckpt_path)).parent.samefile(best.parent):
+            paths = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
+            scores = {str(best): score for score in state["best_k_models"].values()}
+            state.update(paths, dirpath=self.dirpath, best_k_models=scores)
+        else:  # another run's folder: its best epoch is among those that follow
+            del checkpoint["callbacks"][self.state_key]
+
+
+def _validated_otherwise(trainer: Any, lit: Any, facts: dict[str, Any]) -> list[str]:
+    """What of the validation is different from that of the run which a checkpoint's `facts` are about."""
+    before, now = ModelSpec.from_dict(facts["spec"]), lit.spec
+    names = {"flip": "inference.flip", "annotation_shift": "inference.annotation_shift"}
+    names |= {"crop_size": "crop.size", "crop_scale": "crop.scale"}
+    pairs = {key: (getattr(before, name), getattr(now, name)) for name, key in names.items()}
+    changed = [f"{key} was {was}, and is {is_now} now" for key, (was, is_now) in pairs.items() if was != is_now]
+    faces = trainer.datamodule.validated
+    return changed + ["other faces validate"] * (facts["position"].get("validated", faces) != faces)
+
+
 def checkpoints(folder: Path, every_n_steps: int | None) -> list[Callback]:
-    """best.ckpt by `val/nme`, and last.ckpt."""
-    best = ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="val/nme",
-        mode="min",
-        auto_insert_metric_name=False,  # a `/` in a metric's name would make folders
-        enable_version_counter=False,  # one best.ckpt: each replaces its predecessor
-    )
-    return [best, LastCheckpoint(folder / "last.ckpt", every_n_steps)]
+    """best.ckpt and last.ckpt."""
+    return [BestCheckpoint(folder), LastCheckpoint(folder / "last.ckpt", every_n_steps)]
 
 
 def console(progress_bar: bool) -> list[Callback]:
@@ -160,6 +196,7 @@ def quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*Total length of `list` across ranks is zero.*",  # a run without validation says so itself
         ".*could not find the monitored key.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",  # ema.decay=null, which the run says itself
         ".*your dataloader is not resumable.*",  # ours is: the data module has its position from the checkpoint
     ):
         warnings.filterwarnings("ignore", message)

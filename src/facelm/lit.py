@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -77,6 +78,7 @@ class LitLandmarks(L.LightningModule):
         self.run: dict[str, str] = {}
         self.val_errors = LandmarkErrors()
         self._inference: Callable[[Tensor], Tensor] | None = None
+        self._settings: list[dict[str, Any]] = []
 
     def on_fit_start(self) -> None:
         """On a CPU, hands the training steps to native code where it can be had: the same numbers up to rounding."""
@@ -149,9 +151,14 @@ class LitLandmarks(L.LightningModule):
                 total_iterations=plan.total_iterations,
             )
 
+        scheduler = LambdaLR(optimizer, factor)
+        self._settings = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in optimizer.param_groups
+        ]
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "train/lr"},
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/lr"},
         }
 
     def _plan(self) -> TrainingPlan:
@@ -169,6 +176,14 @@ class LitLandmarks(L.LightningModule):
             total_iterations=total,
         )
 
+    def on_train_start(self) -> None:
+        """Gives a resumed optimizer the settings of this run's config: it came with those of the checkpoint's."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
+        scheduler.base_lrs = [settings["initial_lr"] for settings in self._settings]
+        for group, settings, factor in zip(optimizer.param_groups, self._settings, scheduler.lr_lambdas, strict=True):
+            group.update(settings, lr=settings["initial_lr"] * factor(scheduler.last_epoch))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the spec, the plain config, the versions, and where in the data the run stands."""
         checkpoint["facelm"] = checkpoint_facts(self.spec, self.record, self.mean_shape)
@@ -177,13 +192,12 @@ class LitLandmarks(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model or landmark scheme, or of other batches; else the data go on there."""
-        before = ModelSpec.from_checkpoint(checkpoint)
-        before.require_same_network(self.spec)
-        for name in ("flip", "annotation_shift"):
-            was, is_now = getattr(before, name), getattr(self.spec, name)
-            if was != is_now:
-                log.warning(f"inference.{name} was {was}, and is {is_now} now: val/nme is not what it was before")
+        ModelSpec.from_checkpoint(checkpoint).require_same_network(self.spec)
         self.trainer.datamodule.go_on_from(checkpoint["facelm"]["position"])  # type: ignore[attr-defined]
+        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if "current_model_state" in checkpoint and not averages:
+            log.info("ema.decay=null: goes on from the last iteration's weights, not from their average")
+            checkpoint["state_dict"] = checkpoint["current_model_state"]
 
 
 @dataclasses.dataclass(frozen=True)

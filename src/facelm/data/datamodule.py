@@ -158,7 +158,7 @@ class FaceDataModule(L.LightningDataModule):
             raise FileNotFoundError(
                 f"nothing to evaluate under data.root={self.root}: no common (helen/testset, lfpw/testset), challenge "
                 "(ibug) or test (300W/01_Indoor, 02_Outdoor) faces. Set data.root=..., or data.val_list=FILE for a "
-                "list of training faces"
+                "list of training faces; without any data.* a run is measured on the faces that validated it"
             )
         return [face for _, faces in parts for face in faces], [name for name, faces in parts for _ in faces]
 
@@ -219,7 +219,12 @@ class FaceDataModule(L.LightningDataModule):
             epoch = loop.epoch_progress.current.processed
             between_epochs = epoch == loop.epoch_progress.current.started
             batches = 0 if between_epochs else loop.epoch_loop.batch_progress.current.ready
-        return {"epoch": epoch, "batches": batches, **self._order()}
+        return {"epoch": epoch, "batches": batches, **self._order(), "validated": self.validated}
+
+    @property
+    def validated(self) -> str:
+        """A fingerprint of the validation faces, "" where there are none: val/nme of others does not compare."""
+        return data_fingerprint(self.val_faces) if self.val_faces else ""
 
     def go_on_from(self, position: dict[str, Any]) -> None:
         """Makes training start at a checkpoint's `position()`.
