@@ -206,6 +206,17 @@ class TestBadFaces:
         text = str(caught[0].message)
         assert all(f"  {name}: " in text for name in broken)
 
+    def test_damage_in_the_middle_is_skipped_too(self, tmp_path):
+        """Header and end are whole."""
+        write_tree(tmp_path, ["afw/1", "afw/2"], ".png")
+        damaged = tmp_path / "afw/2.png"
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
+        damaged.write_bytes(content)
+        assert names(index_faces(tmp_path, "train")) == ["afw/1", "afw/2"]
+        with pytest.warns(UserWarning, match="afw/2: .*cannot be decoded"):
+            assert names(index_faces(tmp_path, "train", on_error="skip")) == ["afw/1"]
+
     def test_nothing_left_after_skipping(self, tree):
         (tree[0] / "ibug/image_003_1.jpg").write_bytes(b"")
         with (

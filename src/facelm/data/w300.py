@@ -20,7 +20,7 @@ import numpy as np
 from facelm.boxes import Box, box_from_landmarks
 from facelm.data.annotations import Annotation, find_annotation_files, read_annotations, read_pts, read_text
 from facelm.data.drawn_tree import MARKER
-from facelm.data.images import image_size
+from facelm.data.images import decoded_size, image_size
 from facelm.data.layout import (
     FOLDER_COUNTS,
     OFFICIAL_COUNTS,
@@ -81,9 +81,10 @@ def index_faces(
         annotations: "pts" beside the photographs; "json" mmpose's, "csv" the HRNet authors' files.
         annotations_at: folder of those files, or one file, instead of `root` and `root/annotations`.
         pixel_origin: 1 turns the stored 1-based numbers into 0-based pixels; 0 keeps them, as the references do.
-        on_error: "raise" one error that lists every unusable face, or "skip" them with one warning that does.
+        on_error: "raise" one error that lists every unusable face, or "skip" them with one warning that does. To
+            raise, headers and ends of the photographs are read; to skip, all are decoded.
         list_file: text file with a face a line, such as `afw/111076519_1`; only those are read.
-        check_images: False leaves the photographs' headers unread.
+        check_images: False leaves the photographs unread.
 
     Raises:
         FileNotFoundError: no photographs of the split, no annotation file, or no list file.
@@ -108,10 +109,11 @@ def index_faces(
         listed = _read_list(Path(list_file).expanduser(), {*entries, *problems}, split)
         entries = {name: entry for name, entry in entries.items() if name in listed}
         problems = {name: problem for name, problem in problems.items() if name in listed}
+    size_of = (decoded_size if on_error == "skip" else image_size) if check_images else None
     faces = []
     for name, entry in sorted(entries.items()):
         try:
-            faces.append(_face(name, entry, pixel_origin, check_images))
+            faces.append(_face(name, entry, pixel_origin, size_of))
         except (ValueError, OSError) as error:
             problems[name] = str(error)
     _report(problems, faces, split, root, on_error)
@@ -188,21 +190,20 @@ def _entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[di
     return {name: entry for name, entry in entries.items() if name not in problems}, problems
 
 
-def _face(name: str, entry: _Entry, pixel_origin: int, check_image: bool) -> Face:
+def _face(name: str, entry: _Entry, pixel_origin: int, size_of: Callable[[Path], tuple[int, int]] | None) -> Face:
     """The face, or ValueError that says why it cannot be used."""
     landmarks_image = entry.read(pixel_origin)
     if not interocular(landmarks_image) > 0:
         raise ValueError(f"{entry.image}: both outer eye corners are one point; errors are measured in their distance")
     box = box_from_landmarks(landmarks_image)
-    if check_image:
-        _check_image(entry.image, landmarks_image, box)
+    if size_of:
+        _check_in_image(entry.image, size_of(entry.image), landmarks_image, box)
     return Face(name, entry.image, landmarks_image, box, entry.folder)
 
 
-def _check_image(image: Path, landmarks_image: FloatArray, box: Box) -> None:
-    """Raise where the photograph is damaged, or too small for its landmarks."""
-    size = np.array(image_size(image))
-    beyond = np.maximum(-landmarks_image, landmarks_image - (size - 1)).max(axis=1)
+def _check_in_image(image: Path, size: tuple[int, int], landmarks_image: FloatArray, box: Box) -> None:
+    """Raise where the photograph is too small for its landmarks."""
+    beyond = np.maximum(-landmarks_image, landmarks_image - (np.array(size) - 1)).max(axis=1)
     if beyond.max() > OUTSIDE * box.side:
         x, y = landmarks_image[beyond.argmax()]
         raise ValueError(
