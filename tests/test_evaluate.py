@@ -82,11 +82,11 @@ class TestData:
         data = evaluation_data(cfg, load_model(trained_run), typed)
         assert (data.root, data.num_workers) == (drawn_root, 3)
 
-    def test_what_the_checkpoint_decides_is_refused(self, trained_run):
-        typed = ["data.pixel_origin=0"]
-        cfg = compose("evaluate", f"checkpoint={trained_run}", *typed)
-        with pytest.raises(ValueError, match="data.pixel_origin=0: that is the checkpoint's own.*pixel_origin="):
-            evaluation_data(cfg, load_model(trained_run), typed)
+    @pytest.mark.parametrize("typed", ["data.pixel_origin=0", "crop.size=128", "crop.scale=1.5", "landmarks=ibug68"])
+    def test_what_the_checkpoint_decides_is_refused(self, trained_run, typed):
+        cfg = compose("evaluate", f"checkpoint={trained_run}", typed)
+        with pytest.raises(ValueError, match=f"{typed}: that is the checkpoint's own.*pixel_origin="):
+            evaluation_data(cfg, load_model(trained_run), [typed])
 
     def test_faces_held_out_of_the_training_are_found_again(self, trained_run, drawn_root, tmp_path):
         """Of other data nobody knows which were held out."""

@@ -118,7 +118,8 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
         "pixel_origin": model.spec.pixel_origin,
         "augmentation": None,
     }
-    if refused := [one for one in typed if key_of(one) in {f"data.{key}" for key in framing}]:
+    others = {"crop", "crop.size", "crop.scale", "landmarks"}  # of which conf/evaluate.yaml fills those of data
+    if refused := [one for one in typed if key_of(one) in others | {f"data.{key}" for key in framing}]:
         raise ValueError(
             f"{refused[0]}: that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and "
             "pixel_origin= can be changed"

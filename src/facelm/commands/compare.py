@@ -13,7 +13,7 @@ EXAMPLES = """
 examples:
   facelm compare outputs/demo/*
   facelm compare outputs/demo/sweep_2025-01-31_12-00-00 outputs/other/2025-02-01_09-30-00 --out comparison
-  facelm compare outputs/new_recipe --baseline outputs/old_recipe
+  facelm compare outputs/new/2025-02-01_09-30-00 --baseline outputs/old/2025-01-31_12-00-00
   facelm compare outputs/evaluate    # every evaluation that was not of a run's own kind
 """
 
