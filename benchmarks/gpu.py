@@ -2,10 +2,10 @@
 
 python -m benchmarks.gpu [--batch 64] [--output benchmarks/results/gpu.md]
 
-Needs torch, numpy and safetensors only (it imports facelm's lower layers), so it runs where hydra, albumentations or wandb are
-missing: PYTHONPATH=src python -m benchmarks.gpu. The crops and landmarks are drawn at random and lie in pinned memory,
-as a warm crop cache's do; every step copies its batch to the GPU as uint8. "60 epochs" is computed from the measured
-steps: 3,148 faces an epoch and a validation of 689 with the flip test. Compiling is timed apart.
+Needs torch, numpy and safetensors only (it imports facelm's lower layers), so it runs where hydra, albumentations or
+wandb are missing: PYTHONPATH=src python -m benchmarks.gpu. The crops and landmarks are drawn at random and lie in
+pinned memory, as a warm crop cache's do; every step copies its batch to the GPU as uint8. "60 epochs" is computed from
+the measured steps: 3,148 faces an epoch and a validation of 689 with the flip test. Compiling is timed apart.
 
 The floors: arithmetic, three forwards' worth of multiply-adds at the peak given by --peak-tflops (default: by the
 device's name, dense, of the number type in use); memory, each of the activations written and read once forward and
