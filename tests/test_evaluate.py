@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -82,10 +83,13 @@ class TestData:
         data = evaluation_data(cfg, load_model(trained_run), typed)
         assert (data.root, data.num_workers) == (drawn_root, 3)
 
-    @pytest.mark.parametrize("typed", ["data.pixel_origin=0", "crop.size=128", "crop.scale=1.5", "landmarks=ibug68"])
+    @pytest.mark.parametrize(
+        "typed", ["data.pixel_origin=0", "crop.size=128", "landmarks=ibug68", "+inference.flip=none"]
+    )
     def test_what_the_checkpoint_decides_is_refused(self, trained_run, typed):
+        """And training's name of what can be changed."""
         cfg = compose("evaluate", f"checkpoint={trained_run}", typed)
-        with pytest.raises(ValueError, match=f"{typed}: that is the checkpoint's own.*pixel_origin="):
+        with pytest.raises(ValueError, match=f"{re.escape(typed)}: that is the checkpoint's own.*pixel_origin="):
             evaluation_data(cfg, load_model(trained_run), [typed])
 
     def test_faces_held_out_of_the_training_are_found_again(self, trained_run, drawn_root, tmp_path):
@@ -188,7 +192,7 @@ class TestCards:
         header, _, common = table.splitlines()[:3]
         assert header.endswith("| mine |")
         assert common.endswith("| 4.50 |")
-        assert "mine, published NME of other faces: dev of its twin 3.5" in table
+        assert "mine, published NME: dev of its twin 3.5" in table
 
     def test_what_it_learned_from_is_said(self, table):
         assert "mine was trained on 24 drawn faces" in table

@@ -44,6 +44,12 @@ def last(run_dir):
     return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+def best_state(checkpoint):
+    """What the callback of best.ckpt keeps in it."""
+    (state,) = (state for key, state in checkpoint["callbacks"].items() if key.startswith("BestCheckpoint"))
+    return state
+
+
 def assert_same(one, other, path=""):
     if isinstance(one, dict):
         assert one.keys() == other.keys(), path
@@ -139,7 +145,7 @@ class TestSameWeights:
 def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path, caplog):
     """Nothing is left to train, and no validation of this process has a number for the last checkpoint.
 
-    That the validation is another one than before is said: an experiment's shift may have changed in between.
+    That another shift is of no use then is said: an experiment's may have changed in between.
     """
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
@@ -148,8 +154,9 @@ def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path,
     cfg.run_dir, cfg.resume, cfg.report_dir = str(run), str(run), str(run / "report")
     cfg.inference.annotation_shift = 0.01
     with caplog.at_level("WARNING", "facelm.callbacks"):
-        train(cfg)
-    assert "inference.annotation_shift was 0.02, and is 0.01 now: val/nme is not what it was" in caplog.text
+        score = train(cfg)
+    assert score == best_state(last(trained_run))["best_model_score"].item()
+    assert "inference.annotation_shift was 0.02, and is 0.01 now: that changes nothing" in caplog.text
     assert "inference.flip" not in caplog.text
     assert (run / "report" / "summary.json").is_file()
 
@@ -182,14 +189,17 @@ class TestChanged:
         ("typed", "kept"),
         [([], True), (["crop.scale=1.3"], False), (["inference.flip=exact"], False), (["other faces"], False)],
     )
-    def test_the_best_so_far_stays_where_it_compares(self, common, whole, tmp_path, caplog, typed, kept):
-        """In a folder that was moved; its best is made better than anything that can follow."""
-        run = shutil.copytree(whole["null"], tmp_path / "moved")
+    @pytest.mark.parametrize("place", ["moved", "where it was"])
+    def test_the_best_so_far_stays_where_it_compares(self, common, whole, tmp_path, caplog, typed, kept, place):
+        """Its best is made better than anything that can follow."""
+        run = shutil.copytree(whole["null"], tmp_path / "run")
         content = last(run)
-        (state,) = (state for key, state in content["callbacks"].items() if key.startswith("BestCheckpoint"))
-        state["best_model_score"] = torch.tensor(1e-3)
-        state["best_k_models"] = {path: torch.tensor(1e-3) for path in state["best_k_models"]}
-        state["kth_value"] = torch.tensor(1e-3)
+        state = best_state(content)
+        if place == "where it was":
+            best = str(run / "checkpoints" / "best.ckpt")
+            state.update(dirpath=str(run / "checkpoints"), best_model_path=best, kth_best_model_path=best)
+        state["best_model_score"] = state["kth_value"] = torch.tensor(1e-3)
+        state["best_k_models"] = {state["best_model_path"]: torch.tensor(1e-3)}
         assert content["facelm"]["position"]["validated"]
         if "other faces" in typed:
             content["facelm"]["position"]["validated"] = "0123456789ab"
@@ -199,6 +209,12 @@ class TestChanged:
         self.one_more(common, run, "ema.decay=null", *typed)
         assert ((run / "checkpoints" / "best.ckpt").read_bytes() == best) == kept
         assert ("the best epoch is chosen anew" in caplog.text) != kept
+
+    def test_a_folder_of_its_own_has_a_best_of_its_own(self, common, whole, tmp_path):
+        self.one_more(common, whole["null"], "ema.decay=null", f"run_dir={tmp_path}")
+        best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+        assert best["epoch"] == EPOCHS
+        assert last(whole["null"])["epoch"] == EPOCHS - 1
 
 
 class TestRefused:

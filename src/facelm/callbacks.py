@@ -131,7 +131,8 @@ class LastCheckpoint(Checkpoint):
 class BestCheckpoint(ModelCheckpoint):
     """best.ckpt by `val/nme`. A resumed run keeps the best one so far where it is still comparable.
 
-    Also in a run folder that was moved; not where other faces or crops validate than before, or another flip test.
+    Also in a run folder that was moved; not where other faces or crops validate than before, or with another flip test
+    or `annotation_shift`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -148,7 +149,10 @@ class BestCheckpoint(ModelCheckpoint):
         """Keeps, moves or forgets what was best, in `checkpoint` itself, before Lightning restores it from there."""
         state = checkpoint["callbacks"].get(self.state_key)
         changed = _validated_otherwise(trainer, pl_module, checkpoint["facelm"])
-        if changed:
+        if changed and checkpoint["global_step"] >= trainer.estimated_stepping_batches:
+            log.warning(f"{', '.join(changed)}: that changes nothing, since training is done; facelm.evaluate measures")
+            changed = []
+        elif changed:
             log.warning(f"{', '.join(changed)}: val/nme is not what it was before, the best epoch is chosen anew")
         if state is None or (state["dirpath"] == self.dirpath and not changed):
             return
@@ -196,7 +200,7 @@ def quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*Total length of `list` across ranks is zero.*",  # a run without validation says so itself
         ".*could not find the monitored key.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",  # ema.decay=null, which the run says itself
+        r".*callbacks used to create the checkpoint.*: \['WarmedEMA'\].*",  # ema.decay=null, which the run says itself
         ".*your dataloader is not resumable.*",  # ours is: the data module has its position from the checkpoint
     ):
         warnings.filterwarnings("ignore", message)

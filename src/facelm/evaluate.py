@@ -76,7 +76,8 @@ def evaluate(model: LoadedModel, data: FaceDataModule, device: torch.device, rep
 def what_is_known(model: LoadedModel, result: EvaluationResult) -> tuple[dict[str, dict[str, float]], list[str]]:
     """The NME published for the subsets of `result`, by the model's title; and notes, among them what it learned from.
 
-    Numbers of other faces, such as those of a model's twin, are notes: beside `result` they would pass for its own.
+    Numbers of subsets that `result` does not have, such as those of a model's twin, are notes: beside its rows they
+    would pass for theirs.
     """
     here = {name: nme for name, nme in model.published.items() if name in result.subsets}
     elsewhere = [f"{name} {nme:g}" for name, nme in model.published.items() if name not in result.subsets]
@@ -84,7 +85,7 @@ def what_is_known(model: LoadedModel, result: EvaluationResult) -> tuple[dict[st
     if model.card and model.card.data:
         notes.append(f"{model.title} was trained on {model.card.data}")
     if elsewhere:
-        notes.append(f"{model.title}, published NME of other faces: {', '.join(elsewhere)}")
+        notes.append(f"{model.title}, published NME: {', '.join(elsewhere)}")
     return {model.title: here} if here else {}, notes
 
 
@@ -119,7 +120,8 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
         "augmentation": None,
     }
     others = {"crop", "crop.size", "crop.scale", "landmarks"}  # of which conf/evaluate.yaml fills those of data
-    if refused := [one for one in typed if key_of(one) in others | {f"data.{key}" for key in framing}]:
+    others |= {f"data.{key}" for key in framing}
+    if refused := [one for one in typed if key_of(one) in others or key_of(one).startswith("inference")]:
         raise ValueError(
             f"{refused[0]}: that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and "
             "pixel_origin= can be changed"
