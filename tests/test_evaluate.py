@@ -84,7 +84,8 @@ class TestData:
         assert (data.root, data.num_workers) == (drawn_root, 3)
 
     @pytest.mark.parametrize(
-        "typed", ["data.pixel_origin=0", "crop.size=128", "landmarks=ibug68", "+inference.flip=none"]
+        "typed",
+        ["data.pixel_origin=0", "crop.size=128", "crop={}", "landmarks=x", "+augment=strong", "+inference.flip=none"],
     )
     def test_what_the_checkpoint_decides_is_refused(self, trained_run, typed):
         """And training's name of what can be changed."""

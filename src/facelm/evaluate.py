@@ -119,9 +119,9 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
         "pixel_origin": model.spec.pixel_origin,
         "augmentation": None,
     }
-    others = {"crop", "crop.size", "crop.scale", "landmarks"}  # of which conf/evaluate.yaml fills those of data
-    others |= {f"data.{key}" for key in framing}
-    if refused := [one for one in typed if key_of(one) in others or key_of(one).startswith("inference")]:
+    # conf/evaluate.yaml fills those of data from the first three; inference is training's name of what can be changed
+    own = ("crop", "landmarks", "augment", "inference", *(f"data.{key}" for key in framing))
+    if refused := [one for one in typed if any(f"{key_of(one)}.".startswith(f"{key}.") for key in own)]:
         raise ValueError(
             f"{refused[0]}: that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and "
             "pixel_origin= can be changed"
