@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.faces import chosen_faces, parser
+from facelm.data.faces import Face
 from facelm.data.images import read_image
-from facelm.data.w300 import Face
-from facelm.geometry import FloatArray
-from facelm.landmarks import interocular
-from facelm.loading import load_model
-from facelm.metrics import per_face_error, point_distances
+from facelm.evaluation.metrics import per_face_error, point_distances
+from facelm.geometry.affine import FloatArray
+from facelm.geometry.landmarks import interocular
+from facelm.models.loading import load_model
 from facelm.predict import Predictor
 from facelm.predict.photographs import Photograph
 

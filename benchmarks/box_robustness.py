@@ -4,7 +4,7 @@
 
 Every face is perturbed on its own (seeded). A shift is a share of the box's side in a random direction; a turn rotates
 the photograph about the box's centre while the box stays; `dlib, drawn` draws boxes from the distribution of
-`facelm.boxes.CONVENTIONS["dlib"]`; `dlib, detected` runs the detector, on the faces that it finds.
+`facelm.geometry.boxes.CONVENTIONS["dlib"]`; `dlib, detected` runs the detector, on the faces that it finds.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.faces import chosen_faces, parser
-from facelm.boxes import CONVENTIONS, Box, overlaps
+from facelm.data.faces import Face
 from facelm.data.images import read_image
-from facelm.data.w300 import Face
-from facelm.geometry import FloatArray, crop_matrix, transform, warp
-from facelm.landmarks import interocular
-from facelm.metrics import per_face_error, point_distances
+from facelm.evaluation.metrics import per_face_error, point_distances
+from facelm.geometry.affine import FloatArray, crop_matrix, transform, warp
+from facelm.geometry.boxes import CONVENTIONS, Box, overlaps
+from facelm.geometry.landmarks import interocular
 from facelm.predict import DlibDetector, Predictor
 from facelm.predict.photographs import Photograph
 from facelm.predict.predictor import refined_box

@@ -18,17 +18,18 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from facelm.checkpoint import ModelSpec
 from facelm.data.augment import Augmentation, GeometricRanges
 from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset, ImageSource
+from facelm.data.faces import Face
 from facelm.data.framing import Surroundings
 from facelm.data.sampler import EpochBatches
-from facelm.data.w300 import Face, index_faces
-from facelm.geometry import FloatArray
-from facelm.inference import normalise, predict_landmarks
-from facelm.landmarks import interocular
-from facelm.loading import LoadedModel, load_model
+from facelm.data.w300.index import index_faces
+from facelm.geometry.affine import FloatArray
+from facelm.geometry.landmarks import interocular
+from facelm.models.inference import normalise, predict_landmarks
+from facelm.models.loading import LoadedModel, load_model
+from facelm.models.spec import ModelSpec
 
 CACHE_SIZES = (256, 384, 512, 768)
 UNDISTURBED = Augmentation(geometry=GeometricRanges(flip_probability=0, zoom=0, rotation_probability=0))

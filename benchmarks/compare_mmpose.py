@@ -34,12 +34,12 @@ from benchmarks.networks import require_equal, size_of, trained_like
 from benchmarks.timing import Run, machine, options, print_table, take_turns
 from benchmarks.train_step import CODEC, step_of
 from facelm.codec import build_codec
-from facelm.inference import normalise, predict_landmarks
-from facelm.landmarks import IBUG68
+from facelm.geometry.landmarks import IBUG68
 from facelm.models import save_weights
 from facelm.models.fast import for_inference
 from facelm.models.hrnet import HRNetV2
-from facelm.models.training import for_training
+from facelm.models.inference import normalise, predict_landmarks
+from facelm.models.native.training import for_training
 
 
 class OtherProcess:

@@ -30,15 +30,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import machine, options, ratio, spread
-from facelm.boxes import box_from_landmarks
 from facelm.data.augment import Augmentation, GeometricRanges
 from facelm.data.cache import CropCache, open_cache
 from facelm.data.dataset import FaceDataset, ImageSource, Key
+from facelm.data.faces import Face
 from facelm.data.framing import Surroundings
-from facelm.data.w300 import Face
-from facelm.inference import normalise
-from facelm.landmarks import IBUG68
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import IBUG68
 from facelm.models import build_model
+from facelm.models.inference import normalise
 
 CROP_SIZE, CROP_SCALE, CACHE_SIZE = 256, 1.25, 512
 AUGMENTATION = Augmentation(geometry=GeometricRanges())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from facelm.data.w300 import Face, index_faces
+from facelm.data.faces import Face
+from facelm.data.w300.index import index_faces
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import torch
 from benchmarks.networks import require_equal, size_of, trained_like
 from benchmarks.timing import machine, options, print_table, take_turns
 from facelm.models.fast import for_inference
-from facelm.models.program import obstacle
+from facelm.models.native.program import obstacle
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from facelm.codec import build_codec
-from facelm.inference import normalise, predict_landmarks
-from facelm.landmarks import IBUG68
-from facelm.losses import HeatmapMSE
+from facelm.geometry.landmarks import IBUG68
 from facelm.models import build_model, count_macs
 from facelm.models.hrnet import HRNetV2
+from facelm.models.inference import normalise, predict_landmarks
+from facelm.training.losses import HeatmapMSE
 
 FACES, VALIDATION, EPOCHS = 3148, 689, 60
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from benchmarks.networks import require_equal, size_of, trained_like
 from benchmarks.timing import machine, options, print_table, take_turns
 from facelm.codec import Codec, build_codec
-from facelm.inference import flip_heatmaps, normalise, predict_landmarks
-from facelm.landmarks import IBUG68
+from facelm.geometry.landmarks import IBUG68
 from facelm.models.fast import for_inference
-from facelm.models.program import obstacle
+from facelm.models.inference import flip_heatmaps, normalise, predict_landmarks
+from facelm.models.native.program import obstacle
 
 
 def one_after_the_other(net: Callable[[Tensor], Tensor], crops: Tensor, codec: Codec) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from benchmarks.timing import machine, options, spread
 CHILD = """
 import sys, time
 start = time.perf_counter()
-from facelm.checkpoint import ModelSpec
+from facelm.models.spec import ModelSpec
 from facelm.predict import Predictor
 imported = time.perf_counter()
 import numpy as np

@@ -18,10 +18,10 @@ from torch import Tensor
 from benchmarks.networks import require_equal, size_of
 from benchmarks.timing import machine, options, print_table, take_turns
 from facelm.codec import build_codec
-from facelm.losses import HeatmapMSE
 from facelm.models import build_model
 from facelm.models.hrnet import HRNetV2
-from facelm.models.training import for_training
+from facelm.models.native.training import for_training
+from facelm.training.losses import HeatmapMSE
 
 CODEC = {"name": "mmpose", "sigma": 1.5}
 

@@ -29,7 +29,7 @@ def compose(config: str = "train", *overrides: str):
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    from facelm.paths import CONF_DIR
+    from facelm.launch.paths import CONF_DIR
 
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return hydra_compose(config, overrides=list(overrides))
@@ -38,7 +38,7 @@ def compose(config: str = "train", *overrides: str):
 @pytest.fixture(scope="session")
 def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small drawn data set in 300W's layout."""
-    from facelm.data.synthetic import draw_dataset
+    from facelm.data.synthetic.dataset import draw_dataset
 
     counts = {"train": 24, "common": 6, "challenge": 4, "test": 4}
     return draw_dataset(tmp_path_factory.mktemp("drawn") / "faces", counts=counts, processes=1)

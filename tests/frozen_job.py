@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from facelm import ddp
 from facelm import train as training
+from facelm.launch import ddp
 
 
 class Witness(Callback):

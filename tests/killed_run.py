@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 
 from conftest import compose
 from facelm import train as training
-from facelm.launch import build_data
-from facelm.tracking import RunPlan, Tracker
+from facelm.launch.build import build_data
+from facelm.loggers import RunPlan, Tracker
 
 
 class Hit(Callback):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facelm.boxes import Box, box_from_landmarks
-from facelm.checkpoint import ModelSpec, checkpoint_facts
-from facelm.inference import IMAGENET_MEAN, IMAGENET_STD
-from facelm.landmarks import IBUG68
+from facelm.geometry.boxes import Box, box_from_landmarks
+from facelm.geometry.landmarks import IBUG68
+from facelm.models.inference import IMAGENET_MEAN, IMAGENET_STD
+from facelm.models.spec import ModelSpec, checkpoint_facts
 
 SPEC = ModelSpec(architecture="hrnetv2_tiny", crop_size=64, codec={"name": "subpixel", "sigma": 1.5}, flip="none")
 

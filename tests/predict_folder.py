@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facelm.boxes import CONVENTIONS
+from facelm.geometry.boxes import CONVENTIONS
 from perfect_network import box_of, face_landmarks, map_image
 
 FACE = face_landmarks()

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.boxes import box_from_landmarks
-from facelm.data.w300 import Face
+from facelm.data.faces import Face
+from facelm.geometry.boxes import box_from_landmarks
 from facelm.predict import Predictor
 from perfect_network import SPEC, PerfectNetwork, face_landmarks, map_image, save_checkpoint
 from w300_tree import NAMES, write_tree

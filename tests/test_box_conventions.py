@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from facelm.boxes import (
+from facelm.geometry.affine import crop_matrix, transform
+from facelm.geometry.boxes import (
     CONVENTIONS,
     Box,
     BoxConvention,
@@ -13,8 +14,7 @@ from facelm.boxes import (
     overlaps,
     upright_box,
 )
-from facelm.geometry import crop_matrix, transform
-from facelm.landmarks import IBUG68
+from facelm.geometry.landmarks import IBUG68
 
 RNG = np.random.default_rng(0)
 

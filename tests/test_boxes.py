@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from facelm.boxes import Box, box_from_landmarks, crop_from_image
-from facelm.geometry import transform
+from facelm.geometry.affine import transform
+from facelm.geometry.boxes import Box, box_from_landmarks, crop_from_image
 
 
 class TestBoxFromLandmarks:

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from facelm.cards import read_card, write_card
-from facelm.loading import load_model
 from facelm.models import download, load_weights, save_weights
+from facelm.models.cards import read_card, write_card
 from facelm.models.download import local_file, shipped_names
+from facelm.models.loading import load_model
 from facelm.predict import Predictor
 from perfect_network import SPEC
 

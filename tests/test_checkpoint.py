@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from facelm.checkpoint import ModelSpec, checkpoint_facts, read_facelm_checkpoint, write_whole
+from facelm.models.spec import ModelSpec, checkpoint_facts, read_facelm_checkpoint, write_whole
 
 SPEC = ModelSpec(architecture="hrnetv2_tiny", crop_size=64, codec={"name": "dark", "sigma": 2.0}, flip="exact")
 

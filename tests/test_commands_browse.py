@@ -7,10 +7,10 @@ import torch
 from conftest import TINY
 from facelm.cli import main
 from facelm.codec import build_codec
-from facelm.commands.browse import compose_config, first_items
+from facelm.commands.browse import first_items
 from facelm.commands.contact_sheet import contact_sheet, overlay_heat, training_tile
-from facelm.landmarks import IBUG68
-from facelm.launch import build_data
+from facelm.geometry.landmarks import IBUG68
+from facelm.launch.build import build_data, compose_config
 
 DRAWN_COUNTS = "data.counts={train:24,common:6,challenge:4,test:4}"  # as drawn_root has them, or it is drawn anew
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import facelm.predict.detect as detect
-from facelm.boxes import box_from_landmarks
 from facelm.cli import main
+from facelm.geometry.boxes import box_from_landmarks
 from w300_tree import NAMES, write_tree
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from facelm.boxes import box_from_landmarks
-from facelm.cards import read_card
-from facelm.checkpoint import ModelSpec, checkpoint_facts
 from facelm.cli import main
-from facelm.data.synthetic import draw_face
-from facelm.loading import load_model
+from facelm.data.synthetic.dataset import draw_face
+from facelm.geometry.boxes import box_from_landmarks
 from facelm.models import HRNetV2, build_model, save_weights
+from facelm.models.cards import read_card
 from facelm.models.download import local_file
+from facelm.models.loading import load_model
+from facelm.models.spec import ModelSpec, checkpoint_facts
 from facelm.predict import Predictor
 
 SPEC = ModelSpec(

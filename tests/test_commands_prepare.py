@@ -6,8 +6,8 @@ import pytest
 
 from conftest import TINY, compose
 from facelm.cli import main
-from facelm.data.w300 import index_faces
-from facelm.launch import build_data
+from facelm.data.w300.index import index_faces
+from facelm.launch.build import build_data
 from w300_tree import pts_text, some_landmarks, write_image
 
 

@@ -9,8 +9,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
 from conftest import compose
-from facelm.launch import build, model_spec
-from facelm.paths import CONF_DIR
+from facelm.launch.build import build, model_spec
+from facelm.launch.paths import CONF_DIR
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
 GROUPS = {

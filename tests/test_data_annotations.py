@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from facelm.data.annotations import CSV_COLUMNS, find_annotation_files, read_annotations, read_pts, write_pts
+from facelm.data.w300.annotations import CSV_COLUMNS, find_annotation_files, read_annotations, read_pts, write_pts
 from w300_tree import WRITERS, pts_text, some_landmarks, write_csv, write_json
 
 STORED = some_landmarks()

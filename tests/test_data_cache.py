@@ -13,14 +13,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from facelm.boxes import box_from_landmarks
 from facelm.data.augment import Augmentation, GeometricRanges
 from facelm.data.cache import CropCache, default_folder, open_cache
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.dataset import FaceDataset
+from facelm.data.faces import Face
 from facelm.data.framing import EvaluationCrop, Surroundings
-from facelm.data.w300 import Face, index_faces
-from facelm.landmarks import IBUG68
+from facelm.data.w300.index import index_faces
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import IBUG68
 from w300_tree import write_tree
 
 AUGMENTATION = Augmentation(geometry=GeometricRanges())

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from facelm.boxes import box_from_landmarks
 from facelm.data.augment import Augmentation, GeometricRanges
 from facelm.data.dataset import FaceDataset
+from facelm.data.faces import Face
 from facelm.data.sampler import EpochBatches
-from facelm.data.w300 import Face
-from facelm.landmarks import IBUG68
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import IBUG68
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.data.drawing.camera import HEAD_PIVOT, Camera, rotation
-from facelm.data.drawing.mesh import HAIRLINE, TEMPLATE, skin
-from facelm.data.drawing.render import render_skin
-from facelm.data.drawing.texture import TEXTURE_SIZE, texture_from_template
-from facelm.data.drawing.variation import draw_expression, draw_identity
-from facelm.landmarks import IBUG68
+from facelm.data.synthetic.camera import HEAD_PIVOT, Camera, rotation
+from facelm.data.synthetic.mesh import HAIRLINE, TEMPLATE, skin
+from facelm.data.synthetic.render import render_skin
+from facelm.data.synthetic.texture import TEXTURE_SIZE, texture_from_template
+from facelm.data.synthetic.variation import draw_expression, draw_identity
+from facelm.geometry.landmarks import IBUG68
 
 NEUTRAL = np.concatenate([TEMPLATE, HAIRLINE])
 

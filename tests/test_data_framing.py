@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.boxes import Box, crop_from_image
 from facelm.data.augment import GeometricDraw, GeometricRanges
 from facelm.data.framing import EvaluationCrop, Surroundings
-from facelm.geometry import transform, warp
+from facelm.geometry.affine import transform, warp
+from facelm.geometry.boxes import Box, crop_from_image
 
 SCALE = 1.25
 RANGES = {

@@ -1,6 +1,6 @@
 import pytest
 
-from facelm.data.layout import (
+from facelm.data.w300.layout import (
     FOLDER_COUNTS,
     OFFICIAL_COUNTS,
     SPLITS,

@@ -3,8 +3,8 @@ import zipfile
 
 import pytest
 
-from facelm.data.prepare import prepare_archives
-from facelm.data.w300 import index_faces
+from facelm.data.w300.archives import prepare_archives
+from facelm.data.w300.index import index_faces
 from w300_tree import pts_text, some_landmarks, write_image
 
 FACE = pts_text(some_landmarks()).encode()
@@ -123,7 +123,7 @@ class TestRepeating:
             raise OSError(28, "No space left on device")
 
         archive = make_zip("afw.zip", OFFICIAL["afw.zip"])
-        monkeypatch.setattr("facelm.data.prepare.shutil.copyfileobj", full_disk)
+        monkeypatch.setattr("facelm.data.w300.archives.shutil.copyfileobj", full_disk)
         with pytest.raises(OSError, match="No space left"):
             prepare_archives([archive], tmp_path / "out")
         assert files_in(tmp_path / "out") == []

@@ -5,15 +5,15 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.boxes import box_from_landmarks
-from facelm.data import synthetic
-from facelm.data.annotations import read_pts
-from facelm.data.drawn_tree import MARKER, Drawing
 from facelm.data.images import read_image
-from facelm.data.layout import SPLITS
-from facelm.data.synthetic import draw_dataset, draw_face
-from facelm.data.w300 import index_faces
-from facelm.landmarks import interocular
+from facelm.data.synthetic import dataset as synthetic
+from facelm.data.synthetic.dataset import draw_dataset, draw_face
+from facelm.data.synthetic.folder import MARKER, Drawing
+from facelm.data.w300.annotations import read_pts
+from facelm.data.w300.index import index_faces
+from facelm.data.w300.layout import SPLITS
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import interocular
 
 pytestmark = pytest.mark.filterwarnings("ignore:300W is incomplete:UserWarning")
 

@@ -4,7 +4,8 @@ import warnings
 import numpy as np
 import pytest
 
-from facelm.data.w300 import Face, data_fingerprint, index_faces, present_subsets
+from facelm.data.faces import Face, data_fingerprint
+from facelm.data.w300.index import index_faces, present_subsets
 from w300_tree import ALL, NAMES, pts_text, published_box, some_landmarks, write_image, write_tree
 
 pytestmark = pytest.mark.filterwarnings("ignore:300W is incomplete:UserWarning")
@@ -152,7 +153,7 @@ class TestIncomplete:
 
     def test_all_faces_are_no_warning(self, tmp_path, monkeypatch):
         write_tree(tmp_path, ["ibug/1", "ibug/2"])
-        monkeypatch.setattr("facelm.data.w300.FOLDER_COUNTS", {"ibug": 2})
+        monkeypatch.setattr("facelm.data.w300.index.FOLDER_COUNTS", {"ibug": 2})
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert len(index_faces(tmp_path, "challenge")) == 2

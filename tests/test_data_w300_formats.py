@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from facelm.data.w300 import index_faces
+from facelm.data.w300.index import index_faces
 from w300_tree import ALL, NAMES, WRITERS, write_tree
 
 pytestmark = pytest.mark.filterwarnings("ignore:300W is incomplete:UserWarning")

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from conftest import TINY
-from facelm import ddp
 from facelm import train as training
+from facelm.launch import ddp
 from frozen_job import install
 from killed_run import fit
 
@@ -73,9 +73,9 @@ class TestRunRanks:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
     def test_ranks_end_when_nobody_waits_for_them(self, tmp_path):
-        orphan = "from facelm import ddp; ddp.end_with_parent(); import pathlib\n"
+        orphan = "from facelm.launch import ddp; ddp.end_with_parent(); import pathlib\n"
         orphan += f"pathlib.Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid())); time.sleep(60)"
-        code = f"import pathlib; from facelm import ddp; ddp.run_ranks({[python(orphan)]!r}, "
+        code = f"import pathlib; from facelm.launch import ddp; ddp.run_ranks({[python(orphan)]!r}, "
         code += f"pathlib.Path({str(tmp_path)!r}))"
         waiting = subprocess.Popen([sys.executable, "-c", code])
         pid_file = tmp_path / "pid"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facelm.draw import PREDICTED, TRUTH, draw_face_tile, draw_landmarks
-from facelm.landmarks import IBUG68, LandmarkScheme
+from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile, draw_landmarks
+from facelm.geometry.landmarks import IBUG68, LandmarkScheme
 
 TWO_EYES = LandmarkScheme("two-eyes", 2, (1, 0), {"eyes": (0, 1)}, (0, 1), ((0,), (1,)), contours=())
 

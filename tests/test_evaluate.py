@@ -12,12 +12,12 @@ import torch
 
 import facelm.evaluate as evaluate_module
 from conftest import compose
-from facelm.cards import write_card
-from facelm.checkpoint import read_facelm_checkpoint
-from facelm.commands.knowledge import known_nme
+from facelm.commands.describe import known_nme
 from facelm.evaluate import evaluate, evaluation_data, report_folder, spec_changes
-from facelm.evaluation import predict_faces
-from facelm.loading import load_model
+from facelm.evaluation.predictions import predict_faces
+from facelm.models.cards import write_card
+from facelm.models.loading import load_model
+from facelm.models.spec import read_facelm_checkpoint
 from facelm.models.weights import save_weights
 
 CPU = torch.device("cpu")

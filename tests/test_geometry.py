@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.geometry import crop_matrix, invert, mirror_about, transform, warp
+from facelm.geometry.affine import crop_matrix, invert, mirror_about, transform, warp
 
 
 class TestCropMatrix:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from facelm.codec import Codec, DarkCodec, MMPoseCodec, SubpixelCodec
-from facelm.inference import IMAGENET_MEAN, IMAGENET_STD, flip_heatmaps, normalise, predict_landmarks
-from facelm.landmarks import IBUG68
+from facelm.geometry.landmarks import IBUG68
+from facelm.models.inference import IMAGENET_MEAN, IMAGENET_STD, flip_heatmaps, normalise, predict_landmarks
 
 SIZE = 128
 MIRROR = IBUG68.mirror

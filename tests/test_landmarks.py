@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from facelm.landmarks import IBUG68, LandmarkScheme, box_size, get_scheme, interocular, interpupil
+from facelm.geometry.landmarks import IBUG68, LandmarkScheme, box_size, get_scheme, interocular, interpupil
 
 
 def scheme(**changes):

@@ -10,10 +10,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import facelm.train  # noqa: F401  registers the resolver of hydra.run.dir
 from conftest import TINY, compose
-from facelm import ddp
-from facelm.jobs import Job
-from facelm.launch import build_trainer, resolve_devices
-from facelm.paths import CONF_DIR
+from facelm.launch import ddp
+from facelm.launch.build import build_trainer
+from facelm.launch.ddp import resolve_devices
+from facelm.launch.jobs import Job
+from facelm.launch.paths import CONF_DIR
 from facelm.train import ranks_to_start
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from facelm.codec import SubpixelCodec
-from facelm.losses import AdaptiveWing, AnisotropicLoss, HeatmapMSE, principal_frame, soft_argmax
+from facelm.training.losses import AdaptiveWing, AnisotropicLoss, HeatmapMSE, principal_frame, soft_argmax
 
 CODEC = SubpixelCodec(crop_size=64, sigma=1.5)
 LOSSES = [HeatmapMSE(), AdaptiveWing(), AnisotropicLoss(coordinate_weight=1e-3)]

@@ -10,8 +10,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from facelm.landmarks import IBUG68
-from facelm.metrics import (
+from facelm.evaluation.metrics import (
     LandmarkErrors,
     auc,
     bootstrap_interval,
@@ -26,6 +25,7 @@ from facelm.metrics import (
     pooled_nme,
     region_errors,
 )
+from facelm.geometry.landmarks import IBUG68
 
 
 def faces(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

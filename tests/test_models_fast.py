@@ -10,8 +10,8 @@ from facelm.models import HRNetConfig, HRNetV2, build_model, initialise, native
 from facelm.models.fast import for_inference
 from facelm.models.native import packing
 from facelm.models.native.gradients import convolve
-from facelm.models.program import _MOST_PROGRAMS, NativeNet, obstacle
-from facelm.models.training import NativeHRNetV2, for_training
+from facelm.models.native.program import _MOST_PROGRAMS, NativeNet, obstacle
+from facelm.models.native.training import NativeHRNetV2, for_training
 
 # Every layer at least as wide as the widest vector, channels that are no multiple of one.
 SMALL = HRNetConfig(channels=(18, 20, 24, 36), modules=(1, 1, 1), blocks=1, stem=16, stem_blocks=2)

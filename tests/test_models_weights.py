@@ -10,7 +10,7 @@ from facelm.models import build_model, load_weights, save_weights
 from facelm.models.download import sha256
 from facelm.models.published import MMPOSE, RELEASE, recognise
 from facelm.models.weights import NAMINGS, NEAREST_NOTE, detect_naming, open_weights
-from facelm.statistics import is_young
+from facelm.training.batch_norm import is_young
 from tiny_networks import as_written_by, heatmaps, tiny
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facelm.cli import main as facelm
-from facelm.paired import paired_difference, paired_table, read_face_errors
+from facelm.evaluation.compare import paired_difference, paired_table, read_face_errors
 
 
 def report(folder, errors, subset="val"):

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.metrics import FacePredictions
-from facelm.plots import ced_plot, regions_plot, worst_faces, worst_plot
-from facelm.scores import EvaluationResult, evaluate_faces, subset_masks
+from facelm.evaluation.metrics import FacePredictions
+from facelm.evaluation.plots import ced_plot, regions_plot, worst_faces, worst_plot
+from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
 
 
 def evaluation(errors: list[float], labels: list[str] | None = None) -> EvaluationResult:

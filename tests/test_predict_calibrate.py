@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from facelm.boxes import CONVENTIONS, box_from_landmarks
-from facelm.data.w300 import Face
+from facelm.data.faces import Face
+from facelm.geometry.boxes import CONVENTIONS, box_from_landmarks
 from facelm.predict.box_table import boxes_of, read_box_table
 from facelm.predict.calibrate import calibrate, lookup
 from w300_tree import some_landmarks

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import facelm.predict.photographs as photographs
-from facelm.boxes import CONVENTIONS
 from facelm.cli import main
-from facelm.data.annotations import read_pts
+from facelm.data.w300.annotations import read_pts
+from facelm.geometry.boxes import CONVENTIONS
 from facelm.predict import Predictor
 from perfect_network import map_image, save_checkpoint
 from predict_folder import FACE, write, written

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import facelm.predict.detect as detect
-from facelm.boxes import CONVENTIONS, BoxConvention
 from facelm.data.images import read_image
-from facelm.data.w300 import index_faces
+from facelm.data.w300.index import index_faces
+from facelm.geometry.boxes import CONVENTIONS, BoxConvention
 from facelm.predict.calibrate import calibrate
 from facelm.predict.detect import DlibDetector, YuNetDetector, copies_to_look_at, to_image_pixels
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from facelm.boxes import box_from_landmarks
-from facelm.checkpoint import ModelSpec
-from facelm.data.synthetic import draw_face
-from facelm.inference import normalise, predict_landmarks
-from facelm.landmarks import IBUG68
-from facelm.loading import LoadedModel
+from facelm.data.synthetic.dataset import draw_face
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import IBUG68
 from facelm.models import build_model
+from facelm.models.inference import normalise, predict_landmarks
+from facelm.models.loading import LoadedModel
+from facelm.models.spec import ModelSpec
 from facelm.predict import Predictor
 from facelm.predict import export as export_module
 from facelm.predict.export import export_onnx

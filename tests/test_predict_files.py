@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.data.annotations import read_pts
-from facelm.landmarks import IBUG68
+from facelm.data.w300.annotations import read_pts
+from facelm.geometry.landmarks import IBUG68
 from facelm.predict.files import LONGEST_OVERLAY, ResultFolder, check_writable
 from facelm.predict.predictor import FaceLandmarks, Prediction
 from facelm.predict.video import Frame, TrackedFace

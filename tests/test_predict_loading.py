@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from facelm.device import pick_device
+from facelm.models.device import pick_device
 from facelm.predict import Predictor
 from perfect_network import SPEC, box_of, face_landmarks, map_image, save_checkpoint
 

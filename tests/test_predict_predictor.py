@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import facelm.predict.predictor as predictor_module
-from facelm.boxes import CONVENTIONS, Box, BoxConvention, crop_from_image
-from facelm.geometry import crop_matrix, transform
-from facelm.landmarks import IBUG68
+from facelm.geometry.affine import crop_matrix, transform
+from facelm.geometry.boxes import CONVENTIONS, Box, BoxConvention, crop_from_image
+from facelm.geometry.landmarks import IBUG68
 from facelm.predict import Predictor
 from facelm.predict.photographs import Photograph
 from facelm.predict.predictor import NO_FACE, FaceLandmarks, distinct, refined_box
@@ -130,8 +130,8 @@ class TestLandmarks:
 
     def test_landmarks_equal_those_of_the_evaluation_crop(self):
         """The same crop as in training and evaluation: `square` boxes, no refinement."""
-        from facelm.geometry import invert, warp
-        from facelm.inference import normalise, predict_landmarks
+        from facelm.geometry.affine import invert, warp
+        from facelm.models.inference import normalise, predict_landmarks
 
         torch.manual_seed(0)
         net = SPEC.build_network().eval()

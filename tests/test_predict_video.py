@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import facelm.predict.video as video_module
-from facelm.boxes import CONVENTIONS
+from facelm.geometry.boxes import CONVENTIONS
 from facelm.predict import Predictor
 from facelm.predict.photographs import Photograph
 from facelm.predict.video import USUAL_FPS, FaceTracker, Frame, VideoReader

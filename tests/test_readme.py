@@ -17,11 +17,11 @@ import pytest
 import facelm.predict.detect as detect
 import facelm.predict.predictor as predictor_module
 from conftest import compose
-from facelm.boxes import CONVENTIONS, box_from_landmarks
-from facelm.cards import write_card
 from facelm.cli import main
-from facelm.data.synthetic import draw_face
+from facelm.data.synthetic.dataset import draw_face
+from facelm.geometry.boxes import CONVENTIONS, box_from_landmarks
 from facelm.models import download, save_weights
+from facelm.models.cards import write_card
 from perfect_network import SPEC
 
 ROOT = Path(__file__).resolve().parents[1]

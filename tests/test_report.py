@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from facelm.data.images import read_image
-from facelm.metrics import FacePredictions
-from facelm.report import print_table, write_report
-from facelm.scores import EvaluationResult, evaluate_faces, subset_masks
+from facelm.evaluation.metrics import FacePredictions
+from facelm.evaluation.report import print_table, write_report
+from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
 
 PUBLISHED = {"mmpose 1.x": {"common": 2.92, "full": 3.45}}
 

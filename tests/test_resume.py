@@ -13,10 +13,10 @@ import torch
 from omegaconf import OmegaConf
 
 from conftest import TINY
-from facelm.checkpoint import write_whole
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.sampler import EpochBatches
-from facelm.resuming import resume_path, run_dir_for
+from facelm.launch.resume import resume_path, run_dir_for
+from facelm.models.spec import write_whole
 from facelm.train import train
 from killed_run import fit
 
@@ -153,7 +153,7 @@ def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path,
     cfg = OmegaConf.load(run / "config.yaml")
     cfg.run_dir, cfg.resume, cfg.report_dir = str(run), str(run), str(run / "report")
     cfg.inference.annotation_shift = 0.01
-    with caplog.at_level("WARNING", "facelm.callbacks"):
+    with caplog.at_level("WARNING", "facelm.training.callbacks"):
         score = train(cfg)
     assert score == best_state(last(trained_run))["best_model_score"].item()
     assert "inference.annotation_shift was 0.02, and is 0.01 now: that changes nothing" in caplog.text

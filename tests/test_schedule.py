@@ -1,6 +1,6 @@
 import pytest
 
-from facelm.schedule import WarmupCosine, WarmupMultiStep, clip_warmup, warmup
+from facelm.training.schedule import WarmupCosine, WarmupMultiStep, clip_warmup, warmup
 
 LONG = {"iterations_per_epoch": 50, "total_iterations": 3000}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facelm.metrics import FacePredictions
-from facelm.scores import evaluate_faces, face_errors, subset_masks, subset_scores
+from facelm.evaluation.metrics import FacePredictions
+from facelm.evaluation.scores import evaluate_faces, face_errors, subset_masks, subset_scores
 
 
 def square_faces(offsets: list[float]) -> FacePredictions:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from conftest import compose
-from facelm.boxes import box_from_landmarks
-from facelm.cards import read_card
-from facelm.data.synthetic import draw_face
-from facelm.landmarks import interocular
-from facelm.metrics import mean_shape, mean_shape_in_box
+from facelm.data.synthetic.dataset import draw_face
+from facelm.evaluation.metrics import mean_shape, mean_shape_in_box
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import interocular
+from facelm.models.cards import read_card
 from facelm.models.download import SHIPPED, shipped_names
 from facelm.predict import Predictor
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from facelm.statistics import WarmedStatistics
+from facelm.training.batch_norm import WarmedStatistics
 
 
 def after(batches, *, momentum, warmed=True, start=0):

@@ -14,10 +14,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from conftest import TINY
-from facelm import jobs
 from facelm.cli import main as facelm
-from facelm.jobs import Job, claim_gpu, read_record, recorded
-from facelm.sweeps import Row, in_order, read_run, run_folders, table, write_table
+from facelm.launch import jobs
+from facelm.launch.jobs import Job, claim_gpu, read_record, recorded
+from facelm.launch.sweeps import Row, in_order, read_run, run_folders, table, write_table
 
 
 def make_run(folder, overrides=(), status="finished", val=None, nme=None, **more):
@@ -139,7 +139,7 @@ class TestOneGpuForEachWorker:
 
     def test_is_freed_when_the_process_ends(self, tmp_path, monkeypatch):
         monkeypatch.setattr(jobs, "_held", [])
-        code = "import sys; from pathlib import Path; from facelm.jobs import claim_gpu; "
+        code = "import sys; from pathlib import Path; from facelm.launch.jobs import claim_gpu; "
         code += "print(claim_gpu(Path(sys.argv[1]), ['0']))"
         for _ in range(2):
             done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)

@@ -17,9 +17,10 @@ import torch
 import yaml
 
 from conftest import TINY, compose
-from facelm.data.w300 import data_fingerprint, index_faces
+from facelm.data.faces import data_fingerprint
+from facelm.data.w300.index import index_faces
+from facelm.loggers.offline import OfflineRun, offline_runs, read_offline_run
 from facelm.models import build_model, count_macs
-from facelm.tracking.offline import OfflineRun, offline_runs, read_offline_run
 from wandb_plan import plan, tracker
 
 OWN_SCORES = ["train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/nme"]
@@ -265,7 +266,7 @@ class TestCommandLine:
 class TestShowing:
     def test_an_offline_run_on_one_page(self, sweep, tmp_path, capsys):
         from facelm.data.images import read_image
-        from facelm.tracking.__main__ import main
+        from facelm.loggers.__main__ import main
 
         assert main([str(sweep.folder / "1"), "--picture", str(tmp_path / "run.png")]) == 0
         height, width, _ = read_image(tmp_path / "run.png").shape
@@ -275,7 +276,7 @@ class TestShowing:
         assert "24 faces" in said
 
     def test_no_run(self, tmp_path, capsys):
-        from facelm.tracking.__main__ import main
+        from facelm.loggers.__main__ import main
 
         assert main([str(tmp_path)]) == 1
         assert "error: no offline W&B run under" in capsys.readouterr().err

@@ -15,9 +15,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
 from conftest import compose
-from facelm.record import tracked
-from facelm.tracking import MetricsCSV, RunPlan, TensorBoardTracker, Throughput, Tracker, is_main_process
-from facelm.tracking.server import answers, has_key, offline_because
+from facelm.launch.run_log import tracked
+from facelm.loggers import MetricsCSV, RunPlan, TensorBoardTracker, Tracker, is_main_process
+from facelm.loggers.server import answers, has_key, offline_because
+from facelm.training.throughput import Throughput
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -172,7 +173,7 @@ class TestWhoTracks:
         assert list(tmp_path.iterdir()) == []
 
     def test_every_logger_of_conf_is_a_tracker(self):
-        from facelm.launch import build
+        from facelm.launch.build import build
 
         kinds = {name: build(compose("train", f"logger={name}").logger) for name in ("csv", "tensorboard", "wandb")}
         assert all(isinstance(tracker, Tracker) for tracker in kinds.values())
@@ -227,7 +228,7 @@ class TestTensorBoard:
         def absent(*args, **kwargs):
             raise ModuleNotFoundError("tensorboard")
 
-        monkeypatch.setattr("facelm.tracking.tensorboard.TensorBoardLogger", absent)
+        monkeypatch.setattr("facelm.loggers.tensorboard.TensorBoardLogger", absent)
         with pytest.raises(ModuleNotFoundError, match=r"pip install 'facelm\[tensorboard\]'"):
             TensorBoardTracker().start(RunPlan(folder=tmp_path, experiment="demo"))
 

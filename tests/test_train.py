@@ -8,12 +8,12 @@ import torch
 from omegaconf import OmegaConf
 
 from conftest import TINY, compose
-from facelm.data.synthetic import draw_dataset
-from facelm.evaluation import predict_faces
-from facelm.landmarks import interocular
-from facelm.launch import build_data
-from facelm.loading import load_model
-from facelm.metrics import nme, per_face_error, point_distances
+from facelm.data.synthetic.dataset import draw_dataset
+from facelm.evaluation.metrics import nme, per_face_error, point_distances
+from facelm.evaluation.predictions import predict_faces
+from facelm.geometry.landmarks import interocular
+from facelm.launch.build import build_data
+from facelm.models.loading import load_model
 from facelm.train import train
 
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from conftest import TINY, compose
 from facelm import train as training
-from facelm.jobs import Job
-from facelm.resuming import as_overrides, first_changes, merged
+from facelm.launch.jobs import Job
+from facelm.launch.resume import as_overrides, first_changes, merged
 
 TESTS = Path(__file__).resolve().parent
 FIRST = ["crop.size=96", "trainer.max_epochs=1"]
@@ -128,7 +128,7 @@ def test_experiments_of_ones_own_are_found_in_the_second_config_too(tmp_path):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nname: mine\n")
     (tmp_path / "job.py").write_text(
-        "import hydra\nfrom facelm.paths import CONF_DIR\nfrom facelm.resuming import composed\n"
+        "import hydra\nfrom facelm.launch.paths import CONF_DIR\nfrom facelm.launch.resume import composed\n"
         "@hydra.main(version_base='1.3', config_path=str(CONF_DIR), config_name='train')\n"
         "def main(cfg):\n    print(composed(['experiment=mine', 'seed=7']).name)\n"
         "main()\n"

@@ -43,7 +43,7 @@ def test_an_experiment_runs_from_it(wheel, drawn_root, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=elsewhere, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (elsewhere / "run" / "report" / "summary.json").is_file()
-    where = [sys.executable, "-c", "import facelm.paths as p; print(p.CONF_DIR)"]
+    where = [sys.executable, "-c", "import facelm.launch.paths as p; print(p.CONF_DIR)"]
     found = subprocess.run(where, capture_output=True, text=True, check=True, cwd=elsewhere, env=environment)
     assert Path(found.stdout.strip()) == site / "facelm" / "conf"
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from facelm.tracking import RunPlan, WandbTracker
+from facelm.loggers import RunPlan, WandbTracker
 
 
 def plan(folder: Path, **facts) -> RunPlan:

@@ -18,18 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.images import read_image
-from facelm.device import pick_device
-from facelm.errors import command_line
-from facelm.evaluation import predict_faces
-from facelm.jobs import key_of
-from facelm.launch import build_data, plain
-from facelm.loading import LoadedModel, load_model
-from facelm.metrics import mean_shape_in_box
+from facelm.evaluation.metrics import mean_shape_in_box
+from facelm.evaluation.predictions import predict_faces
+from facelm.evaluation.report import print_table, write_report
+from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
+from facelm.launch.build import build_data, plain
+from facelm.launch.errors import command_line
+from facelm.launch.jobs import key_of
+from facelm.launch.paths import CONF_DIR
+from facelm.launch.run_log import tracked
+from facelm.models.device import pick_device
 from facelm.models.download import local_file
-from facelm.paths import CONF_DIR
-from facelm.record import tracked
-from facelm.report import print_table, write_report
-from facelm.scores import EvaluationResult, evaluate_faces, subset_masks
+from facelm.models.loading import LoadedModel, load_model
 
 log = logging.getLogger(__name__)
 

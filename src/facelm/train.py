@@ -1,6 +1,6 @@
 """Training: `python -m facelm.train experiment=NAME [key=value ...]`.
 
-Read next: `launch.py` (config to objects), `lit.py` (the training step), `data/dataset.py` (what a face becomes).
+Read next: `launch/build.py` (config to objects), `training/lit.py` (the training step), `data/dataset.py` (what a face becomes).
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from facelm import ddp
 from facelm.data.datamodule import FaceDataModule
-from facelm.errors import command_line
 from facelm.evaluate import evaluate
-from facelm.jobs import SWEEP, Job, first_to_fail, key_of, read_record, recorded, take_a_gpu
-from facelm.launch import build_callbacks, build_data, build_lit, build_trainer, model_spec, resolve_devices
-from facelm.loading import load_model
-from facelm.paths import CONF_DIR
-from facelm.record import run_facts, tracked, write_facts
-from facelm.resuming import (
+from facelm.launch import ddp
+from facelm.launch.build import build_callbacks, build_data, build_lit, build_trainer, model_spec
+from facelm.launch.ddp import resolve_devices
+from facelm.launch.errors import command_line
+from facelm.launch.jobs import SWEEP, Job, first_to_fail, key_of, read_record, recorded, take_a_gpu
+from facelm.launch.paths import CONF_DIR
+from facelm.launch.resume import (
     FIRST,
     composed,
     continued,
@@ -38,7 +37,9 @@ from facelm.resuming import (
     resumed_run,
     stopped_in_first,
 )
-from facelm.tracking import Tracker
+from facelm.launch.run_log import run_facts, tracked, write_facts
+from facelm.loggers import Tracker
+from facelm.models.loading import load_model
 
 log = logging.getLogger(__name__)
 

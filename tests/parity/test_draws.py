@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 from torch.utils.data import DataLoader
 
-from facelm.boxes import box_from_landmarks
 from facelm.data.augment import Augmentation, GeometricRanges
 from facelm.data.dataset import FaceDataset
+from facelm.data.faces import Face
 from facelm.data.sampler import EpochBatches
-from facelm.data.w300 import Face
-from facelm.landmarks import IBUG68
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import IBUG68
 
 DRAWS = 20_000 if os.environ.get("FACELM_PARITY") else 4_000
 RECIPES = {

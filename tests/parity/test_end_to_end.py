@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from facelm.boxes import box_from_landmarks, crop_from_image
 from facelm.codec import build_codec
 from facelm.data.images import read_image
-from facelm.geometry import invert, transform, warp
-from facelm.inference import IMAGENET_MEAN, IMAGENET_STD, normalise, predict_landmarks
-from facelm.landmarks import IBUG68, interocular
-from facelm.losses import HeatmapMSE
-from facelm.metrics import nme, per_face_error, point_distances
+from facelm.evaluation.metrics import nme, per_face_error, point_distances
+from facelm.geometry.affine import invert, transform, warp
+from facelm.geometry.boxes import box_from_landmarks, crop_from_image
+from facelm.geometry.landmarks import IBUG68, interocular
+from facelm.models.inference import IMAGENET_MEAN, IMAGENET_STD, normalise, predict_landmarks
+from facelm.training.losses import HeatmapMSE
 from parity.recipe import recipe_net
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from facelm.codec import MMPoseCodec
-from facelm.geometry import mirror_about, transform
-from facelm.inference import flip_heatmaps, predict_landmarks
-from facelm.landmarks import IBUG68
+from facelm.geometry.affine import mirror_about, transform
+from facelm.geometry.landmarks import IBUG68
+from facelm.models.inference import flip_heatmaps, predict_landmarks
 
 
 def test_mirror_permutation(golden: Any, agree: Any) -> None:

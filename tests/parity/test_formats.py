@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facelm.data.w300 import SPLITS, data_fingerprint, index_faces
+from facelm.data.faces import data_fingerprint
+from facelm.data.w300.index import SPLITS, index_faces
 from w300_tree import WRITERS, published_box
 
 FACES = Path(__file__).resolve().parents[3] / "shared" / "300w"

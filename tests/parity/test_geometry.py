@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.boxes import Box, box_from_landmarks, crop_from_image
 from facelm.data.images import read_image
-from facelm.geometry import crop_matrix, invert, transform, warp
-from facelm.landmarks import IBUG68
+from facelm.geometry.affine import crop_matrix, invert, transform, warp
+from facelm.geometry.boxes import Box, box_from_landmarks, crop_from_image
+from facelm.geometry.landmarks import IBUG68
 
 LARGE = 60.0
 """Boxes smaller than this many pixels leave the references' own float32 rounding above 0.003 px."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facelm.losses import HeatmapMSE
+from facelm.training.losses import HeatmapMSE
 
 
 def measure(arrays: Any, weight: Tensor) -> tuple[float, Tensor]:

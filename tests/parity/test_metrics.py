@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from facelm.landmarks import interocular
-from facelm.metrics import failure_rate, per_face_error, point_distances, pooled_nme
+from facelm.evaluation.metrics import failure_rate, per_face_error, point_distances, pooled_nme
+from facelm.geometry.landmarks import interocular
 
 
 def measure(arrays: Any, case: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facelm.schedule import WarmupMultiStep
+from facelm.training.schedule import WarmupMultiStep
 
 MMPOSE = WarmupMultiStep(milestones=(40, 55), warmup_iterations=500, warmup_start=0.001)
 

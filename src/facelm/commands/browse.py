@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from facelm.data.datamodule import FaceDataModule
 
 EXAMPLES = """
@@ -39,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the sheet."""
     from facelm.commands.contact_sheet import contact_sheet, training_tile, write_png
-    from facelm.launch import build_data, model_spec
+    from facelm.launch.build import build_data, compose_config, model_spec
     from facelm.predict.files import check_writable
 
     if wrong := [name for name in ("epoch", "count", "columns", "size") if getattr(args, name) < (name != "epoch")]:
@@ -58,25 +56,6 @@ def run(args: argparse.Namespace) -> int:
     write_png(args.out, contact_sheet(tiles, names, args.columns))
     print(f"{args.out}: {len(items)} of {len(data.train_faces):,} training faces, epoch {args.epoch}, {cfg.name}")
     return 0
-
-
-def compose_config(overrides: list[str]) -> DictConfig:
-    """The config that `python -m facelm.train` would compose.
-
-    Raises:
-        ValueError: a group, file or key that does not exist, or an override that cannot be read.
-    """
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from facelm.paths import CONF_DIR
-
-    try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return compose("train", overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"{str(error).strip()}\n(overrides: {' '.join(overrides) or 'none'})") from error
 
 
 def first_items(data: FaceDataModule, epoch: int, count: int) -> tuple[list[dict[str, Any]], list[str]]:

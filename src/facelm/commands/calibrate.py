@@ -33,9 +33,10 @@ def run(args: argparse.Namespace) -> int:
     """Prints the convention."""
     from facelm.commands.predict import open_detector
     from facelm.commands.progress import progress_bar
+    from facelm.data.faces import Face
     from facelm.data.images import read_image
-    from facelm.data.w300 import Face, index_faces
-    from facelm.geometry import FloatArray
+    from facelm.data.w300.index import index_faces
+    from facelm.geometry.affine import FloatArray
     from facelm.predict.box_table import read_box_table
     from facelm.predict.calibrate import calibrate, lookup
 

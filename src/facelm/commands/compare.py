@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from facelm.paired import paired_table
-from facelm.sweeps import in_order, read_run, run_folders, table, write_table
+from facelm.evaluation.compare import paired_table
+from facelm.launch.sweeps import in_order, read_run, run_folders, table, write_table
 
 EXAMPLES = """
 examples:

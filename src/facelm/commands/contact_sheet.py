@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facelm.codec import Codec
-from facelm.draw import PREDICTED, TRUTH, draw_landmarks
-from facelm.geometry import Image
-from facelm.landmarks import LandmarkScheme
+from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_landmarks
+from facelm.geometry.affine import Image
+from facelm.geometry.landmarks import LandmarkScheme
 
 GAP = 6
 _BACKGROUND = 24

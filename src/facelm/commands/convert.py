@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facelm.checkpoint import ModelSpec
     from facelm.models import HRNetV2
+    from facelm.models.spec import ModelSpec
     from facelm.models.weights import WeightsFile
 
 EXAMPLES = """
@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Converts, and says what matched and what the weights mean."""
-    from facelm.cards import card_path, read_card
     from facelm.models import build_model
+    from facelm.models.cards import card_path, read_card
     from facelm.models.weights import load_weights, open_weights
     from facelm.predict.files import check_writable
 
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_request(args: argparse.Namespace, file: WeightsFile) -> None:
-    from facelm.cards import ENDINGS
+    from facelm.models.cards import ENDINGS
     from facelm.models.weights import NAMINGS
 
     if args.naming not in NAMINGS:
@@ -111,9 +111,9 @@ def _check_request(args: argparse.Namespace, file: WeightsFile) -> None:
 
 def _spec(args: argparse.Namespace, file: WeightsFile) -> ModelSpec | None:
     """What the weights mean: as the file says, with what the options replace; None where nobody has to know."""
-    from facelm.checkpoint import ModelSpec
-    from facelm.landmarks import SCHEMES
-    from facelm.loading import known_spec
+    from facelm.geometry.landmarks import SCHEMES
+    from facelm.models.loading import known_spec
+    from facelm.models.spec import ModelSpec
 
     names = ("codec", "pixel_origin", "flip", "annotation_shift", "crop_size", "crop_scale")
     said: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -141,8 +141,8 @@ def _write(net: HRNetV2, out: Path, naming: str, *, half: bool) -> None:
 
 def _tell(args: argparse.Namespace, file: WeightsFile, spec: ModelSpec) -> None:
     """Prints what the weights mean, and writes it beside them where facelm will look for it."""
-    from facelm.cards import card_path, write_card
-    from facelm.commands.knowledge import describe, list_nme
+    from facelm.commands.describe import describe, list_nme
+    from facelm.models.cards import card_path, write_card
 
     print("trained for:", describe(spec))
     facts = _facts(file, spec) | (args.facts or {})
@@ -159,9 +159,9 @@ def _tell(args: argparse.Namespace, file: WeightsFile, spec: ModelSpec) -> None:
 
 def _facts(file: WeightsFile, spec: ModelSpec) -> dict[str, Any]:
     """What else is known of the weights, for their card: no numbers where they are now to be read another way."""
-    from facelm.cards import read_card
-    from facelm.commands.knowledge import known_nme
-    from facelm.loading import known_spec, load_model
+    from facelm.commands.describe import known_nme
+    from facelm.models.cards import read_card
+    from facelm.models.loading import known_spec, load_model
 
     known = known_spec(file)
     same = known is not None and known.reads_like(spec)

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file and prints how it was checked."""
-    from facelm.commands.knowledge import known_nme, list_nme
-    from facelm.loading import load_model
+    from facelm.commands.describe import known_nme, list_nme
+    from facelm.models.loading import load_model
     from facelm.predict.export import export_onnx
 
     model = load_model(args.checkpoint)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from facelm.loading import LoadedModel
     from facelm.models import HRNetV2
+    from facelm.models.loading import LoadedModel
 
 EXAMPLES = """
 examples:
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         net = build_model(args.model).eval()
         _print([("network", args.model), *_about_network(net, args.crop_size or 256, args.device)])
     else:
-        from facelm.loading import load_model
+        from facelm.models.loading import load_model
 
         model = load_model(args.model)
         _print(_about_model(model))
@@ -62,7 +63,7 @@ def _print(rows: Rows) -> None:
 
 
 def _about_model(model: LoadedModel) -> Rows:
-    from facelm.commands.knowledge import describe, known_nme, list_nme
+    from facelm.commands.describe import describe, known_nme, list_nme
 
     rows = [
         ("model", model.title),
@@ -97,7 +98,7 @@ def forward_time(net: HRNetV2, crop_size: int, device: str) -> str:
 
     import torch
 
-    from facelm.device import pick_device
+    from facelm.models.device import pick_device
     from facelm.models.fast import for_inference
 
     where = pick_device(device)
@@ -139,12 +140,18 @@ def _print_config(model: LoadedModel, whole: bool) -> None:
     """The config of the model's run: what tells it from others, or all of it."""
     if not model.record:
         return
-    from omegaconf import OmegaConf
+    import yaml  # with OmegaConf, which needs it
 
-    config = OmegaConf.create(dict(model.record))
     if whole:
-        print(OmegaConf.to_yaml(config), end="")
+        print(yaml.safe_dump(dict(model.record), sort_keys=False, allow_unicode=True), end="")
         return
-    said = {name: OmegaConf.select(config, name) for name in _TELLING}
+    said = {name: _entry(model.record, name) for name in _TELLING}
     text = ", ".join(f"{name}={value}" for name, value in said.items() if value is not None)
     _print([("trained with", f"{text} (all of it: --config)")])
+
+
+def _entry(record: object, name: str) -> object:
+    """The entry `a.b` of a config as it was recorded; None where there is none. Nothing in it is interpolated."""
+    for key in name.split("."):
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from facelm.commands.progress import ProgressBar, progress_bar
 
 if TYPE_CHECKING:
-    from facelm.boxes import BoxConvention
+    from facelm.geometry.boxes import BoxConvention
     from facelm.predict.detect import Detector
     from facelm.predict.files import ResultFolder
     from facelm.predict.inputs import Input
@@ -191,7 +191,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _convention(text: str) -> BoxConvention:
-    from facelm.boxes import BoxConvention, get_convention
+    from facelm.geometry.boxes import BoxConvention, get_convention
 
     try:
         if "," not in text:

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _unpack(args: argparse.Namespace) -> int:
-    from facelm.data.prepare import prepare_archives
+    from facelm.data.w300.archives import prepare_archives
 
     out = args.out or Path("data/300w")
     prepare_archives(args.archives, out)
@@ -59,8 +59,8 @@ def _unpack(args: argparse.Namespace) -> int:
 
 def _draw(args: argparse.Namespace) -> int:
     from facelm.commands.progress import progress_bar
-    from facelm.data.drawn_tree import DRAWN_SPLITS
-    from facelm.data.synthetic import DEFAULT_COUNTS, draw_dataset
+    from facelm.data.synthetic.dataset import DEFAULT_COUNTS, draw_dataset
+    from facelm.data.synthetic.folder import DRAWN_SPLITS
 
     out, counts = args.out or Path("data/drawn"), args.counts or dict(DEFAULT_COUNTS)
     processes = (os.cpu_count() or 1) if args.processes is None else args.processes

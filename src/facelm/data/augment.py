@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from facelm.geometry import Image
+from facelm.geometry.affine import Image
 
 Distribution = Literal["truncated_normal", "uniform"]
 

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facelm.data.faces import Face
 from facelm.data.framing import Framing
 from facelm.data.images import image_size, read_image
-from facelm.data.w300 import Face
-from facelm.geometry import FloatArray, Image
+from facelm.geometry.affine import FloatArray, Image
 
 log = logging.getLogger(__name__)
 

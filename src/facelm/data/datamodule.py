@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader
 from facelm.data.augment import Augmentation
 from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset, ImageSource
+from facelm.data.faces import Face, data_fingerprint
 from facelm.data.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.partition import Partition, partition
 from facelm.data.sampler import EpochBatches
-from facelm.data.w300 import Face, data_fingerprint, index_faces, present_subsets
-from facelm.landmarks import get_scheme
+from facelm.data.w300.index import index_faces, present_subsets
+from facelm.geometry.landmarks import get_scheme
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +263,7 @@ class DrawnFaceDataModule(FaceDataModule):
 
     def prepare_data(self) -> None:
         """Draws the faces; Lightning calls this on one process of a machine."""
-        from facelm.data.synthetic import draw_dataset  # only drawn faces need the painter
+        from facelm.data.synthetic.dataset import draw_dataset  # only drawn faces need the painter
 
         draw_dataset(self.root, counts=self.counts, seed=self.drawing_seed)
 

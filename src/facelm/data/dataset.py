@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from facelm.boxes import crop_from_image
 from facelm.data.augment import Augmentation, GeometricDraw
+from facelm.data.faces import Face
 from facelm.data.images import read_image
-from facelm.data.w300 import Face
-from facelm.geometry import FloatArray, Image, invert, transform, warp
-from facelm.landmarks import LandmarkScheme
+from facelm.geometry.affine import FloatArray, Image, invert, transform, warp
+from facelm.geometry.boxes import crop_from_image
+from facelm.geometry.landmarks import LandmarkScheme
 
 Key = tuple[int, int]
 """(epoch, index of the face)."""

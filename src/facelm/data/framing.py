@@ -13,8 +13,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from facelm.boxes import Box, crop_from_image
-from facelm.geometry import FloatArray, Image, invert, warp
+from facelm.geometry.affine import FloatArray, Image, invert, warp
+from facelm.geometry.boxes import Box, crop_from_image
 
 
 class Framing(Protocol):

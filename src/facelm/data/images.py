@@ -17,7 +17,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from facelm.geometry import Image
+from facelm.geometry.affine import Image
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 """Endings of photographs, in lower case. Where two share a name, the earlier ending wins."""

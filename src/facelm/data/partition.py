@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facelm.data.w300 import Face, present_subsets
+from facelm.data.faces import Face
+from facelm.data.w300.index import present_subsets
 
 log = logging.getLogger(__name__)
 

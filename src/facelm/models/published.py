@@ -16,7 +16,7 @@ class Published:
     """A checkpoint's training conventions, and the inter-ocular NME in percent that was published for it.
 
     `codec` is what `facelm.codec.build_codec` takes; `flip` the flip test behind the published numbers (see
-    `facelm.inference`). `nme` is empty for a file that only follows the conventions of a published one.
+    `facelm.models.inference`). `nme` is empty for a file that only follows the conventions of a published one.
     """
 
     title: str

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facelm.data.annotations import read_text
-from facelm.geometry import FloatArray
+from facelm.data.w300.annotations import read_text
+from facelm.geometry.affine import FloatArray
 
 COLUMNS = ("x1", "y1", "x2", "y2")
 

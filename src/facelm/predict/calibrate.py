@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facelm.boxes import BoxConvention, measure_convention, overlaps
-from facelm.data.layout import parse_name
-from facelm.data.w300 import Face
-from facelm.geometry import FloatArray
+from facelm.data.faces import Face
+from facelm.data.w300.layout import parse_name
+from facelm.geometry.affine import FloatArray
+from facelm.geometry.boxes import BoxConvention, measure_convention, overlaps
 from facelm.predict.box_table import BoxTable
 
 LEAST_OVERLAP = 0.3
@@ -41,7 +41,7 @@ class Calibration:
             f"  scale                            {convention.scale:.4f}  {sd_scale:.4f} (of its logarithm)\n\n"
             f"on the command line: --convention={x:g},{y:g},{convention.scale:g}\n"
             f"in Python:\n"
-            f"from facelm.boxes import BoxConvention\n"
+            f"from facelm.geometry.boxes import BoxConvention\n"
             f"BoxConvention(\n    {convention.name!r},\n    shift=({x:g}, {y:g}),\n    scale={convention.scale:g},\n"
             f"    covariance=(\n{rows}\n    ),\n    source={convention.source!r},\n)"
         )

@@ -1,7 +1,7 @@
 """Where the faces are: dlib's HOG detector or OpenCV's YuNet, and what their boxes mean.
 
 A detector's box is not the box that the network was trained with; `convention` says how to get from one to the other
-(see `facelm.boxes.BoxConvention`).
+(see `facelm.geometry.boxes.BoxConvention`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from facelm.boxes import CONVENTIONS, BoxConvention
-from facelm.geometry import FloatArray, Image
+from facelm.geometry.affine import FloatArray, Image
+from facelm.geometry.boxes import CONVENTIONS, BoxConvention
 
 LOOK_SIDES = (1000, 2000)
 """Longer sides, in pixels, of the copies that a detector looks at: the second only if the first shows no face."""
@@ -39,8 +39,8 @@ class Detector(Protocol):
 class DlibDetector:
     """dlib's detector of frontal faces: histograms of gradients, no GPU, no model file, about 0.1 s.
 
-    It finds upright, roughly frontal faces (measured: see `facelm.boxes.CONVENTIONS`) whose box is at least 80 pixels
-    of the copy that it looks at: 8 % of the photograph's longer side, or 4 % where no larger face is found.
+    It finds upright, roughly frontal faces (measured: see `facelm.geometry.boxes.CONVENTIONS`) whose box is at least 80
+    pixels of the copy that it looks at: 8 % of the photograph's longer side, or 4 % where no larger face is found.
 
     Raises:
         ImportError: dlib is not installed.

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facelm.checkpoint import ModelSpec
-from facelm.inference import normalise
-from facelm.loading import LoadedModel
+from facelm.models.inference import normalise
+from facelm.models.loading import LoadedModel
+from facelm.models.spec import ModelSpec
 from facelm.predict.files import check_writable
 from facelm.predict.onnx_check import OnnxCheck, check_onnx, open_onnx
 

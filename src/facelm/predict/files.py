@@ -21,10 +21,10 @@ from typing import IO, Any
 import cv2
 import numpy as np
 
-from facelm.data.annotations import write_pts
-from facelm.draw import draw_landmarks
-from facelm.geometry import Image
-from facelm.landmarks import LandmarkScheme
+from facelm.data.w300.annotations import write_pts
+from facelm.evaluation.overlay import draw_landmarks
+from facelm.geometry.affine import Image
+from facelm.geometry.landmarks import LandmarkScheme
 from facelm.predict.predictor import FaceLandmarks, Prediction
 from facelm.predict.video import Frame, TrackedFace
 

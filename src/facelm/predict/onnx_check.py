@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from facelm.boxes import Box, box_from_landmarks, crop_from_image
-from facelm.checkpoint import ModelSpec
-from facelm.data.synthetic import draw_face
-from facelm.geometry import FloatArray, Image, invert, warp
-from facelm.inference import normalise
+from facelm.data.synthetic.dataset import draw_face
+from facelm.geometry.affine import FloatArray, Image, invert, warp
+from facelm.geometry.boxes import Box, box_from_landmarks, crop_from_image
+from facelm.models.inference import normalise
+from facelm.models.spec import ModelSpec
 from facelm.predict.photographs import Photograph
 from facelm.predict.predictor import Predictor
 

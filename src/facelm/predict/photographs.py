@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facelm.data.images import header_size
-from facelm.geometry import Image
+from facelm.geometry.affine import Image
 
 MOST_PIXELS = 200_000_000
 """Larger files are refused before they are decoded: at 3 bytes a pixel they would take more than 0.6 GB."""

@@ -1,7 +1,7 @@
 """From photographs to landmarks: `Predictor.load("hrnetv2_w18")("photograph.jpg")`.
 
-Read next: `photographs.py` (what is read), `detect.py` (where faces are), `facelm.boxes` (what a box means),
-`facelm.inference` (the network and the flip test).
+Read next: `photographs.py` (what is read), `detect.py` (where faces are), `facelm.geometry.boxes` (what a box means),
+`facelm.models.inference` (the network and the flip test).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from facelm.boxes import Box, BoxConvention, check_boxes, crop_from_image, get_convention, upright_box
-from facelm.checkpoint import ModelSpec
-from facelm.device import pick_device
-from facelm.geometry import FloatArray, invert, warp
-from facelm.inference import normalise, predict_landmarks
-from facelm.loading import load_model
+from facelm.geometry.affine import FloatArray, invert, warp
+from facelm.geometry.boxes import Box, BoxConvention, check_boxes, crop_from_image, get_convention, upright_box
+from facelm.models.device import pick_device
 from facelm.models.fast import for_inference
+from facelm.models.inference import normalise, predict_landmarks
+from facelm.models.loading import load_model
+from facelm.models.spec import ModelSpec
 from facelm.predict.detect import Detector, DlibDetector
 from facelm.predict.photographs import Photograph, Source, read_photograph
 
@@ -31,7 +31,7 @@ DEFAULT_MODEL = "hrnetv2_w18"
 NO_FACE = "no face found"
 
 Convention = str | BoxConvention
-"""What boxes are: a name in `facelm.boxes.CONVENTIONS`, or a measured one."""
+"""What boxes are: a name in `facelm.geometry.boxes.CONVENTIONS`, or a measured one."""
 
 _MOST_FACES = 32  # in one forward pass; with the flip test that is 64 crops, 2 GB of activations
 
@@ -101,7 +101,7 @@ class Predictor:
         spec: what its weights mean.
         device: "auto" (a GPU where there is one), "cpu", "cuda", ...
         detector: finds the faces of images that come without boxes; None makes a `DlibDetector` when it is needed.
-        flip: the flip test (see `facelm.inference`); None takes the model's, or `exact` where the model has none.
+        flip: the flip test (see `facelm.models.inference`); None: the model's, or `exact` where the model has none.
         annotation_shift: None takes the model's: landmarks then lie where the annotators of its training data would
             have put them, in 300W half a per cent of the box further right than a face's symmetry says. 0 takes it off.
         refine: how often a face is cropped again, around the landmarks just found. Boxes of a detector lie
@@ -143,7 +143,7 @@ class Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
         `options` are `detector`, `flip`, `annotation_shift`, `refine` and `backend`. Raises what
-        `facelm.loading.load_model` raises.
+        `facelm.models.loading.load_model` raises.
         """
         model = load_model(source)
         return cls(model.net, model.spec, device=device, **options)

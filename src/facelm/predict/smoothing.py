@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from facelm.geometry import FloatArray
+from facelm.geometry.affine import FloatArray
 
 
 class OneEuro:

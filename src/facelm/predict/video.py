@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facelm.boxes import Box, overlaps, upright_box
-from facelm.geometry import FloatArray, Image
+from facelm.geometry.affine import FloatArray, Image
+from facelm.geometry.boxes import Box, overlaps, upright_box
 from facelm.predict.photographs import Photograph
 from facelm.predict.predictor import FaceLandmarks, Predictor
 from facelm.predict.smoothing import OneEuro

@@ -1,0 +1,1 @@
+"""300W: its folders, its three annotation formats, its archives."""

@@ -1,0 +1,253 @@
+"""The faces of a 300W split: found on disk, read in any of three formats, and checked before anything trains.
+
+`index_faces` is the way in. Everything wrong with a split is said at once: a run that stops an hour later at its first
+broken file, then at the second, wastes a day.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from facelm.data.faces import Face
+from facelm.data.images import decoded_size, image_size
+from facelm.data.synthetic.folder import MARKER
+from facelm.data.w300.annotations import Annotation, find_annotation_files, read_annotations, read_pts, read_text
+from facelm.data.w300.layout import (
+    FOLDER_COUNTS,
+    OFFICIAL_COUNTS,
+    SPLITS,
+    Files,
+    count_table,
+    list_folders,
+    looked_for,
+    parse_name,
+)
+from facelm.geometry.affine import FloatArray
+from facelm.geometry.boxes import Box, box_from_landmarks
+from facelm.geometry.landmarks import interocular
+
+__all__ = ["OFFICIAL_COUNTS", "SPLITS", "Face", "count_table", "index_faces", "present_subsets"]
+
+Folders = Mapping[str, Mapping[str, Files]]
+Format = Literal["pts", "json", "csv"]
+OnError = Literal["raise", "skip"]
+
+OUTSIDE = 0.25
+"""How far landmarks may lie outside their photograph, in sides of the face's box. On 2,019 training faces the farthest
+is 0.002 sides out; a photograph shrunk to half its size puts a centred face 0.5 sides out."""
+
+
+def index_faces(
+    root: str | Path,
+    split: str,
+    *,
+    annotations: Format = "pts",
+    annotations_at: str | Path | None = None,
+    pixel_origin: int = 1,
+    on_error: OnError = "raise",
+    list_file: str | Path | None = None,
+    check_images: bool = True,
+) -> list[Face]:
+    """The faces of `split` under `root`, sorted by name; the same ones from all three formats.
+
+    Args:
+        root: folder that holds 300W's folders, with or without images/ before them.
+        split: train, common, challenge, full or test.
+        annotations: "pts" beside the photographs; "json" mmpose's, "csv" the HRNet authors' files.
+        annotations_at: folder of those files, or one file, instead of `root` and `root/annotations`.
+        pixel_origin: 1 turns the stored 1-based numbers into 0-based pixels; 0 keeps them, as the references do.
+        on_error: "raise" one error that lists every unusable face, or "skip" them with one warning that does. To
+            raise, headers and ends of the photographs are read; to skip, all are decoded.
+        list_file: text file with a face a line, such as `afw/111076519_1`; only those are read.
+        check_images: False leaves the photographs unread.
+
+    Raises:
+        FileNotFoundError: no photographs of the split, no annotation file, or no list file.
+        ValueError: unusable faces, an annotation file without the published columns, a list with unknown names.
+
+    Warns:
+        UserWarning: fewer faces than iBUG published (not with `list_file`), with a table; faces that were skipped.
+    """
+    _check_choices(split, annotations, on_error, pixel_origin)
+    root = Path(root).expanduser()
+    folders = list_folders(root, SPLITS[split])
+    if not folders:
+        raise FileNotFoundError(_nothing_found(root, split))
+    if annotations == "pts":
+        entries, problems = _entries_from_pts(folders)
+    else:
+        named = Path(annotations_at).expanduser() if annotations_at else None
+        files = find_annotation_files(root, split, annotations, named)
+        rows = [row for path in files for row in read_annotations(path, annotations)]
+        entries, problems = _entries_from_rows(rows, folders)
+    if list_file is not None:
+        listed = _read_list(Path(list_file).expanduser(), {*entries, *problems}, split)
+        entries = {name: entry for name, entry in entries.items() if name in listed}
+        problems = {name: problem for name, problem in problems.items() if name in listed}
+    size_of = (decoded_size if on_error == "skip" else image_size) if check_images else None
+    faces = []
+    for name, entry in sorted(entries.items()):
+        try:
+            faces.append(_face(name, entry, pixel_origin, size_of))
+        except (ValueError, OSError) as error:
+            problems[name] = str(error)
+    _report(problems, faces, split, root, on_error)
+    if list_file is None:
+        _warn_if_fewer(faces, split, root)
+    return faces
+
+
+def present_subsets(root: str | Path) -> list[str]:
+    """The evaluation subsets that have photographs under `root`, of common, challenge, full, test.
+
+    A subset counts as present with its first photograph; `full` needs both common and challenge.
+    """
+    folders = list_folders(Path(root).expanduser())
+    present = {split for split in ("common", "challenge", "test") if any(folder in folders for folder in SPLITS[split])}
+    if {"common", "challenge"} <= present:
+        present.add("full")
+    return [split for split in SPLITS if split in present]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A face that is on disk and not read yet."""
+
+    folder: str
+    image: Path
+    read: Callable[[int], FloatArray]
+
+
+def _entries_from_pts(folders: Folders) -> tuple[dict[str, _Entry], dict[str, str]]:
+    """Every .pts with its photograph by face name, and what is wrong with those that have none."""
+    entries: dict[str, _Entry] = {}
+    problems: dict[str, str] = {}
+    for folder, names in folders.items():
+        for bare, files in names.items():
+            name = f"{folder}/{bare}"
+            if files.pts and files.image:
+                entries[name] = _Entry(folder, files.image, partial(read_pts, files.pts))
+            elif files.pts:
+                problems[name] = f"{files.pts}: the image does not exist; none of that name lies beside it"
+    return entries, problems
+
+
+def _entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dict[str, _Entry], dict[str, str]]:
+    """Every row of this split with its photograph by face name, and what is wrong with those that have none.
+
+    Rows in official folders that are not among `folders` (another split's, or not on disk) are passed over. A row
+    whose path ends in no official folder is looked for by its file name in all of `folders`.
+    """
+    entries: dict[str, _Entry] = {}
+    problems: dict[str, str] = {}
+    for row in rows:
+        folder, bare = parse_name(row.image_name)
+        if folder and folder not in folders:
+            continue
+        holders = [place for place in ([folder] if folder else folders) if bare in folders[place]]
+        image = folders[holders[0]][bare].image if len(holders) == 1 else None
+        name = f"{folder or holders[0]}/{bare}" if folder or image else row.image_name
+        if image is None:
+            reason = f"is in {' and '.join(holders)}" if len(holders) > 1 else "does not exist"
+            problems[name] = f"{row.where}: the image {row.image_name!r} {reason}"
+        elif name in entries:
+            problems[name] = f"{row.where}: the image {row.image_name!r} is annotated twice"
+        else:
+            entries[name] = _Entry(holders[0], image, row.read)
+    return {name: entry for name, entry in entries.items() if name not in problems}, problems
+
+
+def _face(name: str, entry: _Entry, pixel_origin: int, size_of: Callable[[Path], tuple[int, int]] | None) -> Face:
+    """The face, or ValueError that says why it cannot be used."""
+    landmarks_image = entry.read(pixel_origin)
+    if not interocular(landmarks_image) > 0:
+        raise ValueError(f"{entry.image}: both outer eye corners are one point; errors are measured in their distance")
+    box = box_from_landmarks(landmarks_image)
+    if size_of:
+        _check_in_image(entry.image, size_of(entry.image), landmarks_image, box)
+    return Face(name, entry.image, landmarks_image, box, entry.folder)
+
+
+def _check_in_image(image: Path, size: tuple[int, int], landmarks_image: FloatArray, box: Box) -> None:
+    """Raise where the photograph is too small for its landmarks."""
+    beyond = np.maximum(-landmarks_image, landmarks_image - (np.array(size) - 1)).max(axis=1)
+    if beyond.max() > OUTSIDE * box.side:
+        x, y = landmarks_image[beyond.argmax()]
+        raise ValueError(
+            f"{image}: point {beyond.argmax()} at ({x:.0f}, {y:.0f}) lies far outside the {size[0]}x{size[1]} pixels; "
+            "is the image resized or cropped, or of another annotation?"
+        )
+
+
+def _read_list(path: Path, known: Collection[str], split: str) -> set[str]:
+    """The face names in a list file; # starts a comment."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no list file {str(path)!r}; it names faces of a split, one a line: afw/111076519_1")
+    lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
+    names = {"/".join(parse_name(line)).lstrip("/"): line for line in lines if line}
+    if not names:
+        raise ValueError(f"{path}: the list names no face; a line looks like afw/111076519_1")
+    if unknown := [line for name, line in names.items() if name not in known]:
+        raise ValueError(
+            f"{path}: {len(unknown)} of {len(names)} names are no faces of split {split!r} on disk: "
+            f"{', '.join(unknown)}. Names are folder and file name without ending, like afw/111076519_1"
+        )
+    return set(names)
+
+
+def _report(problems: Mapping[str, str], faces: list[Face], split: str, root: Path, on_error: OnError) -> None:
+    """One error or one warning that lists every unusable face; an error where no face is left."""
+    text = ""
+    if problems:
+        lines = "\n".join(f"  {name}: {problems[name]}" for name in sorted(problems))
+        total = len(faces) + len(problems)
+        text = f"{len(problems):,} of {total:,} faces of split {split!r} cannot be used:\n{lines}\n"
+        if on_error == "raise":
+            raise ValueError(f"{text}Repair or remove them, or leave them out with data.on_error=skip")
+        warnings.warn(f"{text}They are left out (data.on_error=skip)", stacklevel=3)
+    if not faces:
+        raise ValueError(
+            f"{text}no usable face of split {split!r} under root={str(root)!r}, though there are photographs. "
+            "Put iBUG's .pts files beside them, or set data.annotations=json or csv"
+        )
+
+
+def _warn_if_fewer(faces: Iterable[Face], split: str, root: Path) -> None:
+    counts = Counter(face.folder for face in faces)
+    found = {folder: counts[folder] for folder in SPLITS[split]}
+    drawn = (root / MARKER).exists()  # drawn faces do not claim to be 300W
+    if not drawn and any(found[folder] < FOLDER_COUNTS[folder] for folder in found):
+        warnings.warn(
+            f"300W is incomplete under root={str(root)!r}: split {split!r} has fewer faces than iBUG published, so its "
+            f"numbers do not compare with published ones\n{count_table(found)}",
+            stacklevel=3,
+        )
+
+
+def _check_choices(split: str, annotations: str, on_error: str, pixel_origin: int) -> None:
+    for what, value, choices in (
+        ("split", split, tuple(SPLITS)),
+        ("data.annotations", annotations, get_args(Format)),
+        ("data.on_error", on_error, get_args(OnError)),
+        ("data.pixel_origin", pixel_origin, (0, 1)),
+    ):
+        if value not in choices:
+            raise ValueError(f"{what}={value!r} is none of {', '.join(str(choice) for choice in choices)}")
+
+
+def _nothing_found(root: Path, split: str) -> str:
+    found = looked_for(list_folders(root)) or ("nothing" if root.is_dir() else "no such folder")
+    return (
+        f"no 300W images under root={str(root)!r} for split {split!r} (looked for {looked_for(SPLITS[split])}, with or "
+        f"without images/ before them; found: {found}).\n"
+        "Download the archives from https://ibug.doc.ic.ac.uk/resources/300-W/ and unpack them with `facelm prepare`, "
+        "or set data.root=... or FACELM_300W=...; to try facelm without data: experiment=demo"
+    )

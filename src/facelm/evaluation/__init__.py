@@ -1,0 +1,1 @@
+"""From predicted landmarks to metrics, reports, figures and comparisons."""

@@ -1,0 +1,100 @@
+"""Landmarks drawn on photographs with OpenCV: the overlays of reports, of `predict` and of `browse`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from facelm.geometry.affine import FloatArray, Image, crop_matrix, transform, warp
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import IBUG68, LandmarkScheme, box_size
+
+Color = tuple[int, int, int]
+
+PREDICTED: Color = (0, 229, 255)
+TRUTH: Color = (255, 196, 0)
+"""Cyan and amber: told apart on any skin, in the dark, and by colour-blind readers."""
+
+_SUBPIXEL_BITS = 4  # OpenCV takes coordinates as integers with that many fractional bits
+_FAR = 1e6  # pixels; beyond it OpenCV's integers overflow
+
+
+def draw_landmarks(
+    image: Image,
+    landmarks_image: FloatArray,
+    scheme: LandmarkScheme = IBUG68,
+    *,
+    truth: FloatArray | None = None,
+    color: Color = PREDICTED,
+    truth_color: Color = TRUTH,
+) -> Image:
+    """A copy of `image` `[H, W, 3]` (RGB) with the landmarks `[K, 2]` and the scheme's contours drawn on it.
+
+    `truth` `[K, 2]` is drawn below in a colour of its own. Lines and dots are antialiased, placed to 1/16 pixel,
+    and as thick as the face is large, so that overlays of small and large photographs look alike. A landmark that
+    is not a finite number is left out.
+
+    Convention: landmarks are in image pixels (x, y), 0-based and centred on integers.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    measured = landmarks_image if truth is None else truth
+    measured = measured[np.isfinite(measured).all(axis=-1)]
+    face = min(float(box_size(measured)), float(max(canvas.shape[:2]))) if len(measured) else 0.0
+    if truth is not None:
+        _draw_face(canvas, truth, scheme, truth_color, face)
+    _draw_face(canvas, landmarks_image, scheme, color, face)
+    return canvas
+
+
+def _draw_face(canvas: Image, landmarks: FloatArray, scheme: LandmarkScheme, color: Color, face: float) -> None:
+    """Draws contours, then dots with a dark rim, into `canvas`; `face` is the face's size in pixels."""
+    known = np.asarray(np.isfinite(landmarks).all(axis=-1))
+    thickness, radius = max(1, round(face / 180)), max(1.0, face / 100)
+    fixed = np.round(np.nan_to_num(landmarks).clip(-_FAR, _FAR) * 2**_SUBPIXEL_BITS).astype(int).tolist()
+    for contour in scheme.contours:
+        for start, end in pairwise(contour):
+            if known[start] and known[end]:
+                cv2.line(canvas, fixed[start], fixed[end], color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+    rim = tuple(channel // 4 for channel in color)
+    for point in (fixed[i] for i in np.flatnonzero(known).tolist()):
+        for dot_radius, dot_color in ((1.45 * radius, rim), (radius, color)):
+            fixed_radius = round(dot_radius * 2**_SUBPIXEL_BITS)
+            cv2.circle(canvas, point, fixed_radius, dot_color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def draw_face_tile(
+    image: Image,
+    landmarks_image: FloatArray,
+    scheme: LandmarkScheme = IBUG68,
+    *,
+    truth: FloatArray | None = None,
+    size: int = 480,
+    margin: float = 1.6,
+) -> Image:
+    """The face cut out of `image` as `[size, size, 3]` with its landmarks `[K, 2]` drawn at that size.
+
+    The cut is a square of `margin` times the face's box, that of `truth` where it is given; black outside the image.
+
+    Convention: landmarks are in image pixels.
+
+    Raises:
+        ValueError: the landmarks that say where the face is are not finite, or all in one place.
+    """
+    box = box_from_landmarks(landmarks_image if truth is None else truth)
+    side = round(box.side * margin) if np.isfinite(box.side) else 0
+    cut_from_image = crop_matrix(box.center, side, side)  # no change of scale: OpenCV's warp does not antialias
+    shrinks = side > size
+    cut = warp(image, cut_from_image, side)
+    tile = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    scale = size / side
+    half = (scale - 1) / 2  # cv2.resize aligns the corners of pixels, not their centres
+    tile_from_cut = np.array([[scale, 0, half], [0, scale, half], [0, 0, 1]])
+    tile_from_image = tile_from_cut @ cut_from_image
+    return draw_landmarks(
+        np.asarray(tile, dtype=np.uint8),
+        transform(tile_from_image, landmarks_image),
+        scheme,
+        truth=None if truth is None else transform(tile_from_image, truth),
+    )

@@ -1,0 +1,202 @@
+"""The pictures of a report (CED curve, bars per region, worst faces) and of a tracked run. Each comes as PNG bytes.
+
+The only file that imports matplotlib. Figures are made without pyplot, so nothing is shared between threads and no
+display is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from facelm.evaluation.metrics import ced
+from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile
+from facelm.evaluation.scores import THRESHOLDS, EvaluationResult
+from facelm.geometry.affine import FloatArray, Image
+
+ImageOf = Callable[[int], Image]
+"""Gives the RGB photograph `[H, W, 3]` of the face with that index (`FacePredictions.index`)."""
+
+_SUBSET_COLORS = {"common": "#0077bb", "challenge": "#cc3311", "full": "#33424f", "test": "#ee7733", "val": "#009988"}
+_OTHER_COLORS = ("#009988", "#aa3377", "#66761e", "#4477aa")
+_GREY = "#6b7280"
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _color(subset: str, position: int) -> str:
+    return _SUBSET_COLORS.get(subset, _OTHER_COLORS[position % len(_OTHER_COLORS)])
+
+
+def _clean(axes: Axes, title: str) -> None:
+    """Title on the left, no box, faint horizontal lines."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)
+
+
+def _percent_text(value: float, digits: int = 2) -> str:
+    return f"{100 * value:.{digits}f}" if math.isfinite(value) else "-"
+
+
+def ced_plot(result: EvaluationResult) -> bytes:
+    """The share of faces below each error, one curve per subset, with AUC and FR at 8 and 10 % in the legend."""
+    errors = result.errors.nme[np.isfinite(result.errors.nme)]
+    limit = max(0.12, min(0.4, math.ceil(20 * float(np.quantile(errors, 0.9))) / 20 if errors.size else 0.12))
+    grid: FloatArray = np.linspace(0.0, limit, 1001)
+    figure = _figure(8, 5)
+    axes = figure.subplots()
+    widest = max(map(len, result.subsets), default=0)
+    for position, (name, row) in enumerate(result.subsets.items()):
+        marks = "  ".join(
+            f"AUC@{100 * t:g} {_percent_text(a, 1):>4} FR@{100 * t:g} {_percent_text(f, 1):>4}"
+            for t, a, f in zip(THRESHOLDS, row.aucs, row.failure_rates, strict=True)
+        )
+        label = f"{name:<{widest}} n {row.n:<4} NME {_percent_text(row.nme):>5}  {marks}"
+        curve = 100 * ced(result.errors.nme[result.masks[name]], grid)
+        axes.plot(100 * grid, curve, color=_color(name, position), linewidth=2, label=label)
+        axes.plot(
+            100 * np.array(THRESHOLDS),
+            100 - 100 * np.array(row.failure_rates),
+            "o",
+            color=_color(name, position),
+            markersize=4.5,
+        )
+    for threshold in THRESHOLDS:
+        axes.axvline(100 * threshold, color=_GREY, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+    _clean(axes, "Cumulative error distribution")
+    axes.set(xlim=(0, 100 * limit), ylim=(0, 102))
+    axes.set_xlabel("error of a face, % of the inter-ocular distance")
+    axes.set_ylabel("share of faces, %")
+    figure.legend(loc="outside lower left", frameon=False, prop={"family": "monospace", "size": 8})
+    return _png(figure)
+
+
+def regions_plot(result: EvaluationResult) -> bytes:
+    """Mean error of each facial region, a bar per subset."""
+    regions = list(result.errors.regions)
+    figure = _figure(8, 4)
+    axes = figure.subplots()
+    width = 0.8 / max(1, len(result.subsets))
+    for position, (name, row) in enumerate(result.subsets.items()):
+        heights = [100 * value if math.isfinite(value) else 0.0 for value in row.regions.values()]
+        x = np.arange(len(regions)) - 0.4 + width * (position + 0.5)
+        bars = axes.bar(x, heights, width * 0.92, color=_color(name, position), label=f"{name} (n {row.n})")
+        labels = [_percent_text(value, 1) for value in row.regions.values()]
+        axes.bar_label(bars, labels, fontsize=7.5, padding=1, color="#374151")
+    _clean(axes, "Error per region")
+    axes.set_xticks(range(len(regions)), regions)
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylabel("NME, % of the inter-ocular distance")
+    figure.legend(loc="outside lower left", frameon=False, ncols=4, fontsize=8.5)
+    return _png(figure)
+
+
+def worst_faces(result: EvaluationResult, count: int) -> list[int]:
+    """Rows of the `count` faces with the largest error, worst first; an error that is not a number is the worst."""
+    errors = np.nan_to_num(result.errors.nme, nan=np.inf, posinf=np.inf)
+    return [int(row) for row in np.argsort(-errors, kind="stable")[:count]]
+
+
+def worst_plot(result: EvaluationResult, image_of: ImageOf, *, count: int = 12) -> bytes:
+    """The worst faces with their predicted and annotated landmarks; NME and name stand under each."""
+    rows, columns = worst_faces(result, count), 4
+    lines = math.ceil(len(rows) / columns)
+    width, height = 2.6 * columns, 3.1 * lines + 0.4  # inches; a tile is square, 0.5 inches of text below it
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    figure.subplots_adjust(0.01, 0.5 / height, 0.99, 1 - 0.4 / height, wspace=0.03, hspace=0.5 / 2.6)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, row in zip(grid.flat, rows, strict=False):
+        faces, name = result.predictions, result.names[row]
+        image = image_of(int(faces.index[row]))
+        axes.imshow(draw_face_tile(image, faces.predicted[row], result.scheme, truth=faces.target[row]))
+        text = f"NME {_percent_text(result.errors.nme[row])} %"
+        axes.text(0, -0.03, text, transform=axes.transAxes, va="top", fontsize=9, fontweight="bold")
+        short = name if len(name) <= 36 else f"...{name[-33:]}"
+        axes.text(0, -0.105, short, transform=axes.transAxes, va="top", fontsize=7.5, color=_GREY, parse_math=False)
+    baseline = 1 - 0.26 / height
+    figure.text(0.01, baseline, "Worst faces", fontsize=11, fontweight="bold")
+    for x, (label, color) in zip((0.13, 0.24), (("predicted", PREDICTED), ("annotated", TRUTH)), strict=True):
+        figure.text(x, baseline, "■", fontsize=11, color=[channel / 255 for channel in color])
+        figure.text(x + 0.017, baseline, label, fontsize=9)
+    return _png(figure)
+
+
+def run_plot(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    table: tuple[Sequence[str], Sequence[Sequence[object]]],
+    facts: Sequence[tuple[str, str]],
+    pictures: Sequence[Sequence[Image]],
+) -> bytes:
+    """What a tracker holds of a run on one page: facts, a curve per logged number, the table, rows of pictures.
+
+    `curves` maps a name to (steps, values); `val/nme` has its minimum marked. `facts` are (name, value) pairs.
+    """
+    heights = [0.17 * len(facts) + 0.2, 2.3, 0.26 * (len(table[1]) + 1) + 0.2]
+    heights += [11.5 / sum(_width(picture) for picture in row) + 0.1 for row in pictures]
+    figure = Figure(figsize=(12, sum(heights)), dpi=90, layout="constrained", facecolor="white")
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    _facts(parts[0].subplots(), facts)
+    for axes, (name, (steps, values)) in zip(parts[1].subplots(1, len(curves)), curves.items(), strict=True):
+        axes.plot(steps, values, color="#0077bb", linewidth=1.6, marker="o" if len(steps) < 30 else None, markersize=3)
+        _clean(axes, "")
+        axes.set_title(name, loc="left", fontsize=9, fontweight="bold")
+        if name == "val/nme" and len(values):
+            best = int(np.argmin(values))
+            axes.plot(steps[best], values[best], "o", color="#cc3311", markersize=6)
+            axes.text(
+                0.95, 0.95, f"min {values[best]:.2f}", transform=axes.transAxes, ha="right", va="top", color="#cc3311"
+            )
+    _table(parts[2].subplots(), table)
+    for part, row in zip(parts[3:], pictures, strict=True):
+        columns = part.subplots(1, len(row), squeeze=False, width_ratios=[_width(picture) for picture in row])[0]
+        for axes, picture in zip(columns, row, strict=True):
+            axes.imshow(picture)
+            axes.set_axis_off()
+    return _png(figure)
+
+
+def _width(picture: Image) -> float:
+    """The width of a picture whose height is 1."""
+    height, width = picture.shape[:2]
+    return float(width / height)
+
+
+def _facts(axes: Axes, facts: Sequence[tuple[str, str]]) -> None:
+    axes.set_axis_off()
+    for line, (name, value) in enumerate(facts):
+        height = 1 - line / len(facts)
+        for x, text, color in ((0.0, name, _GREY), (0.09, value, "black")):
+            axes.text(x, height, text, color=color, va="top", fontsize=9, in_layout=False, parse_math=False)
+
+
+def _table(axes: Axes, table: tuple[Sequence[str], Sequence[Sequence[object]]]) -> None:
+    columns, rows = table
+    texts = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    axes.set_axis_off()
+    widths = [0.2, *[0.8 / (len(columns) - 1)] * (len(columns) - 1)]
+    drawn = axes.table(
+        texts, colLabels=list(columns), colWidths=widths, loc="center", cellLoc="right", edges="horizontal"
+    )
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(9)
+    for cell in drawn.get_celld().values():
+        cell.set_edgecolor("#d1d5db")

@@ -1,0 +1,33 @@
+"""Every subset measured in one pass over the faces on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from facelm.evaluation.metrics import FacePredictions, LandmarkErrors
+from facelm.models.fast import for_inference
+from facelm.models.inference import normalise, predict_landmarks
+from facelm.models.spec import ModelSpec
+
+Batch = dict[str, Tensor]
+
+
+@torch.inference_mode()
+def predict_faces(net: nn.Module, spec: ModelSpec, batches: Iterable[Batch], device: torch.device) -> FacePredictions:
+    """Predictions and annotations of all faces in `batches`, in image pixels, each face once.
+
+    Convention: landmarks are in image pixels (x, y) with the batch's own origin.
+    """
+    codec, mirror = spec.build_codec(), spec.landmark_scheme().mirror
+    run = for_inference(net.to(device).eval(), crop_size=spec.crop_size)
+    errors = LandmarkErrors().to(device)
+    for batch in batches:
+        inputs = normalise(batch["image"].to(device, non_blocking=True), spec.mean, spec.std, torch.float32)
+        landmarks_crop, _ = predict_landmarks(run, inputs, codec, mirror, spec.flip, spec.shift_crop)
+        image_from_crop = batch["image_from_crop"].to(device)
+        predicted_image = codec.landmarks_in_image(landmarks_crop.double(), image_from_crop)
+        errors.update(batch["index"].to(device), predicted_image, batch["landmarks_image"].to(device))
+    return errors.compute()

@@ -1,0 +1,168 @@
+"""The rows of a table: one per subset, read out of per-face errors in one pass over all faces.
+
+A subset is a mask over the faces, so `full` needs no second run over `common` and `challenge`. Scores are fractions;
+`SubsetScores.percent()` gives them the names and the unit in which they are logged and written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facelm.evaluation.metrics import (
+    FacePredictions,
+    Interval,
+    auc,
+    bootstrap_interval,
+    failure_rate,
+    nme,
+    per_face_error,
+    point_distances,
+    region_errors,
+)
+from facelm.geometry.landmarks import IBUG68, FloatArray, LandmarkScheme, box_size, interocular, interpupil
+
+BoolArray = NDArray[np.bool_]
+
+THRESHOLDS = (0.08, 0.10)
+"""The thresholds of FR and AUC in every table: 8 % and 10 % of the inter-ocular distance."""
+
+
+@dataclass(frozen=True)
+class FaceErrors:
+    """The errors `[N]` of N faces under each normaliser, and the inter-ocular ones of each region."""
+
+    nme: FloatArray
+    nme_interpupil: FloatArray
+    nme_box: FloatArray
+    regions: Mapping[str, FloatArray]
+
+
+def face_errors(predicted: FloatArray, target: FloatArray, scheme: LandmarkScheme = IBUG68) -> FaceErrors:
+    """All errors of faces with landmarks `[N, K, 2]`; the normalisers come from `target`.
+
+    Convention: both in the same frame. Published errors are measured in image pixels.
+    """
+    distances, between_eyes = point_distances(predicted, target), interocular(target, scheme)
+    return FaceErrors(
+        nme=per_face_error(distances, between_eyes),
+        nme_interpupil=per_face_error(distances, interpupil(target, scheme)),
+        nme_box=per_face_error(distances, box_size(target)),
+        regions=region_errors(distances, between_eyes, scheme),
+    )
+
+
+@dataclass(frozen=True)
+class SubsetScores:
+    """One row, in fractions; `interval` is the 95 % bootstrap interval of `nme`, None when not asked for."""
+
+    n: int
+    nme: float
+    nme_interpupil: float
+    nme_box: float
+    failure_rates: tuple[float, ...]
+    aucs: tuple[float, ...]
+    regions: Mapping[str, float]
+    interval: Interval | None = None
+
+    def percent(self) -> dict[str, Any]:
+        """The row in percent (but for `n`), under the names that are logged and written: `nme`, `fr@8`, ..."""
+        row: dict[str, Any] = {"n": self.n, "nme": 100 * self.nme}
+        row |= {"nme_interpupil": 100 * self.nme_interpupil, "nme_box": 100 * self.nme_box}
+        for name, values in (("fr", self.failure_rates), ("auc", self.aucs)):
+            row |= {f"{name}@{100 * t:g}": 100 * value for t, value in zip(THRESHOLDS, values, strict=True)}
+        if self.interval is not None:
+            row["nme_ci95"] = [100 * self.interval.low, 100 * self.interval.high]
+        row["regions"] = {name: 100 * value for name, value in self.regions.items()}
+        return row
+
+
+def subset_scores(errors: FaceErrors, mask: BoolArray, *, interval: bool = False) -> SubsetScores:
+    """The row of the faces in `mask` `[N]`.
+
+    Raises:
+        ValueError: the mask holds no face.
+    """
+    chosen = errors.nme[mask]
+    return SubsetScores(
+        n=len(chosen),
+        nme=nme(chosen),
+        nme_interpupil=nme(errors.nme_interpupil[mask]),
+        nme_box=nme(errors.nme_box[mask]),
+        failure_rates=tuple(failure_rate(chosen, t) for t in THRESHOLDS),
+        aucs=tuple(auc(chosen, t) for t in THRESHOLDS),
+        regions={name: nme(values[mask]) for name, values in errors.regions.items()},
+        interval=bootstrap_interval(chosen) if interval else None,
+    )
+
+
+def subset_masks(labels: Sequence[str]) -> dict[str, BoolArray]:
+    """A mask `[N]` for each subset named in `labels` (one per face), and `full` where common and challenge are there.
+
+    Rows come in the order of the published table; other names (a list file's) follow in order of appearance.
+    """
+    column = np.asarray(labels, dtype=object)
+    masks = {name: np.asarray(column == name, dtype=bool) for name in dict.fromkeys(labels)}
+    if {"common", "challenge"} <= masks.keys():
+        masks["full"] = masks["common"] | masks["challenge"]
+    published = [name for name in ("common", "challenge", "full", "test") if name in masks]
+    return {name: masks[name] for name in dict.fromkeys((*published, *masks))}
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Everything a report shows. Row i of `predictions` and `errors` is the face `names[i]`.
+
+    `subsets` are the rows of the table, `masks` their faces; `mean_shape` holds the rows of the mean shape in the
+    ground-truth box, empty when it is not known.
+    """
+
+    names: tuple[str, ...]
+    predictions: FacePredictions
+    scheme: LandmarkScheme
+    errors: FaceErrors
+    masks: Mapping[str, BoolArray]
+    subsets: Mapping[str, SubsetScores]
+    mean_shape: Mapping[str, SubsetScores]
+
+
+def evaluate_faces(
+    predictions: FacePredictions,
+    names: Sequence[str],
+    masks: Mapping[str, BoolArray],
+    *,
+    scheme: LandmarkScheme = IBUG68,
+    mean_shape_image: FloatArray | None = None,
+) -> EvaluationResult:
+    """Errors of all faces and a row for each subset in `masks` (name -> `[N]`, see `subset_masks`).
+
+    `names` and `masks` follow the rows of `predictions`. `mean_shape_image` `[N, K, 2]` is the mean shape in each
+    face's ground-truth box (see `metrics.mean_shape_in_box`).
+
+    Convention: all landmarks are in image pixels.
+
+    Raises:
+        ValueError: the lengths do not agree, or a subset is empty.
+    """
+    n = len(predictions.index)
+    wrong = {name: len(mask) for name, mask in masks.items() if len(mask) != n}
+    if len(names) != n or wrong:
+        raise ValueError(
+            f"{n} predictions, {len(names)} names, masks of another length: {wrong or 'none'}. "
+            "Was every face predicted? Names and masks must follow the rows of the predictions"
+        )
+    errors = face_errors(predictions.predicted, predictions.target, scheme)
+    baseline = None if mean_shape_image is None else face_errors(mean_shape_image, predictions.target, scheme)
+    return EvaluationResult(
+        names=tuple(names),
+        predictions=predictions,
+        scheme=scheme,
+        errors=errors,
+        masks=dict(masks),
+        subsets={name: subset_scores(errors, mask, interval=True) for name, mask in masks.items()},
+        mean_shape={} if baseline is None else {name: subset_scores(baseline, mask) for name, mask in masks.items()},
+    )

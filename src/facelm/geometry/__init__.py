@@ -1,0 +1,1 @@
+"""Landmark schemes, affine maps and boxes: what points and boxes are."""

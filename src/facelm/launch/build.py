@@ -1,0 +1,149 @@
+"""From a composed config to the objects of a run: model, data, callbacks, trainer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from facelm.data.datamodule import FaceDataModule
+from facelm.evaluation.metrics import mean_shape
+from facelm.launch.ddp import environment_plugins, resolve_devices
+from facelm.launch.paths import CONF_DIR
+from facelm.models.spec import ModelSpec
+from facelm.training.batch_norm import WarmedStatistics
+from facelm.training.callbacks import WarmedEMA, WholeFileCheckpoints, checkpoints, console
+from facelm.training.lit import LitLandmarks
+from facelm.training.throughput import Throughput
+
+
+def build(node: Any, **extra: Any) -> Any:
+    """The object that a config node describes; its error, if any, is the constructor's own.
+
+    albumentations ignores arguments that it does not know with a warning: here that is an error.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Argument", category=UserWarning)
+        try:
+            return instantiate(node, _convert_="all", **extra)
+        except InstantiationException as error:
+            cause = error.__cause__
+            if isinstance(cause, TypeError | UserWarning):  # an argument that is missing, or that it does not know
+                raise ValueError(" ".join(str(error).split())) from cause
+            if isinstance(cause, Exception):
+                raise cause from None
+            raise
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as dicts, lists, strings and numbers only."""
+    container = OmegaConf.to_container(cfg, resolve=True)
+    if not isinstance(container, dict):
+        raise ValueError("the config is not a mapping")
+    return {str(key): value for key, value in container.items()}
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """The config that `python -m facelm.train` would compose, without running it.
+
+    Raises:
+        ValueError: a group, file or key that does not exist, or an override that cannot be read.
+    """
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return compose("train", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"{str(error).strip()}\n(overrides: {' '.join(overrides) or 'none'})") from error
+
+
+def model_spec(cfg: DictConfig) -> ModelSpec:
+    """What the weights of this run will mean."""
+    return ModelSpec(
+        architecture=cfg.model.name,
+        scheme=cfg.landmarks,
+        crop_size=cfg.crop.size,
+        crop_scale=cfg.crop.scale,
+        codec=plain(cfg.codec),
+        flip=cfg.inference.flip,
+        annotation_shift=cfg.inference.annotation_shift,
+        pixel_origin=cfg.data.pixel_origin,
+    )
+
+
+def build_data(cfg: DictConfig) -> FaceDataModule:
+    """The data module; nothing is read yet."""
+    data: FaceDataModule = build(cfg.data)
+    return data
+
+
+def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLandmarks:
+    """The LightningModule with its network, weights loaded where the config names some."""
+    faces = data.train_faces
+    shape = mean_shape(
+        np.stack([face.landmarks_image for face in faces]),
+        np.array([face.box.center for face in faces]),
+        np.array([face.box.side for face in faces]),
+    )
+    model = OmegaConf.merge(cfg.model, {"weights": None}) if cfg.resume else cfg.model
+    return LitLandmarks(
+        spec=spec,
+        net=build(model, num_landmarks=spec.landmark_scheme().num_landmarks),
+        loss=build(cfg.loss),
+        optimizer=build(cfg.optim.optimizer),
+        schedule=build(cfg.optim.schedule),
+        base_batch=cfg.optim.base_batch,
+        scale_lr=cfg.optim.scale_lr,
+        clip_warmup=cfg.optim.clip_warmup,
+        channels_last=cfg.channels_last,
+        compile_net=cfg.compile,
+        native=cfg.native,
+        record=plain(cfg),
+        mean_shape=shape.tolist(),
+    )
+
+
+def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
+    """Batch norm statistics, averaged weights if `ema.decay` is set, throughput, checkpoints, progress bar."""
+    averaging: list[Callback] = [WarmedEMA(cfg.ema.decay)] if cfg.ema.decay is not None else []
+    # Averaging comes first: the checkpoint after a validation must hold the weights that were validated.
+    return [
+        *([WarmedStatistics()] if cfg.bn_warmup else []),
+        *averaging,
+        Throughput(),
+        *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps),
+        *console(cfg.trainer.enable_progress_bar),
+    ]
+
+
+def build_trainer(cfg: DictConfig, *, loggers: list[Any], callbacks: list[Callback], run_dir: Path) -> L.Trainer:
+    """The trainer, with the devices that this machine has."""
+    node = plain(cfg.trainer)
+    if node["precision"] in ("16-true", "bf16-true"):
+        raise ValueError(
+            f"trainer.precision={node['precision']} rounds landmarks too, by up to a pixel; use 16-mixed or bf16-mixed"
+        )
+    accelerator, devices = resolve_devices(node.pop("accelerator"), node.pop("devices"), node.pop("max_devices"))
+    if devices == 1 and node["num_nodes"] == 1:
+        node["strategy"] = "auto"
+    trainer: L.Trainer = build(
+        node,
+        accelerator=accelerator,
+        devices=devices,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[WholeFileCheckpoints(), *environment_plugins()],
+        default_root_dir=str(run_dir),
+        use_distributed_sampler=False,  # our sampler yields each rank its part
+        num_sanity_val_steps=0,
+    )
+    return trainer

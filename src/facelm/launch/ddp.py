@@ -1,0 +1,224 @@
+"""Several devices of one machine: a process for each, all alike, watched by the process that was asked to train.
+
+Lightning would start the other ranks from the first one's command line. In a Hydra sweep that is the command line of
+the sweep, so each of them would run the whole sweep again; and when one dies, Lightning kills the process that started
+it, sweep and all (Lightning#11300, hydra#2070). Here the process that Hydra called trains nothing. It starts every
+rank with the job's own overrides, waits, and ends the rest when one fails, so each job of a sweep has fresh ranks and a
+job that fails, fails alone. Ranks that torchrun or srun have started are left to them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+log = logging.getLogger(__name__)
+
+STARTED_BY = "FACELM_STARTED_BY"
+"""Set for ranks that were started here: the process id of the one that waits for them."""
+
+PROGRAM = ("-m", "facelm.train")
+"""What Python runs as a rank; a script of your own that ends in `facelm.train.main()` puts its path here."""
+
+RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+STOPPED = 128 + signal.SIGTERM
+
+Process = subprocess.Popen[bytes]
+
+
+def is_rank() -> bool:
+    """Whether this process is one of several that train together: started here, by torchrun, or by srun."""
+    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def global_rank() -> int:
+    """The rank of this process among all that train together; 0 for one that trains alone."""
+    named = ("RANK", "SLURM_PROCID", "LOCAL_RANK") if is_rank() else ()
+    return next((int(os.environ[name]) for name in named if name in os.environ), 0)
+
+
+def environment_plugins() -> list[LightningEnvironment]:
+    """What tells Lightning that it is a rank started here, even inside a SLURM job."""
+    return [LightningEnvironment()] if STARTED_BY in os.environ else []
+
+
+def resolve_devices(accelerator: str, devices: int | str, max_devices: int) -> tuple[str, int]:
+    """(accelerator, number of processes) on this machine.
+
+    `devices="auto"` takes every GPU up to `max_devices`, or one process on the CPU where there is none. A number is
+    obeyed or refused.
+
+    Raises:
+        ValueError: more devices than there are, or none of the kind asked for.
+    """
+    gpus = torch.cuda.device_count()
+    if accelerator == "auto":
+        accelerator = "gpu" if gpus else "cpu"
+    if accelerator == "gpu" and not gpus:
+        raise ValueError(
+            "trainer.accelerator=gpu, but torch sees no GPU here. Use trainer=cpu, or trainer=ddp to let it choose"
+        )
+    if devices == "auto":
+        count = min(gpus, max_devices) if accelerator == "gpu" else 1
+        log.info(f"{count} {accelerator.upper()} process{'es' if count > 1 else ''} (this machine has {gpus} GPUs)")
+        return accelerator, count
+    try:
+        count = int(devices)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"trainer.devices is a number of devices or auto, got {devices!r}")
+    available = gpus if accelerator == "gpu" else os.cpu_count() or 1
+    if count > available:
+        raise ValueError(f"trainer.devices={count}, but this machine has {available} for accelerator={accelerator}")
+    return accelerator, count
+
+
+def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` for a process that trains or evaluates alone."""
+    return {key: value for key, value in environment.items() if key not in (*RANK_VARIABLES, STARTED_BY)}
+
+
+def quoted(value: object) -> str:
+    """`value` as a Hydra override takes it, whatever characters it has."""
+    return "'" + str(value).replace("'", "\\'") + "'"
+
+
+def rank_commands(count: int, overrides: Sequence[str], run_dir: Path) -> list[list[str]]:
+    """The command of each rank: this job's overrides in this job's folder, whoever swept it."""
+    hydra = HydraConfig.get()
+    options = ["--config-name", str(hydra.job.config_name)]
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            options += ["--config-dir", str(source.path)]
+    place = [f"hydra.run.dir={quoted(run_dir)}", "hydra.mode=RUN", "hydra.output_subdir=null"]
+    command = [sys.executable, *PROGRAM, *options, *overrides, *search_path(), *place]
+    return [command if rank == 0 else [*command, "hydra/job_logging=stdout"] for rank in range(count)]
+
+
+def search_path() -> list[str]:
+    """The override that says where else this job's configs are, if there was one."""
+    return [override for override in HydraConfig.get().overrides.hydra if override.startswith("hydra.searchpath=")]
+
+
+def run_ranks(
+    commands: Sequence[Sequence[str]], folder: Path, *, extra: Mapping[str, str] | None = None, grace: float = 20.0
+) -> None:
+    """Runs `commands` as ranks 0, 1, ... and returns when all have ended well.
+
+    Rank 0 has the console; what the others say is in `folder`/rank_1.log and so on. `extra` is added to their
+    environment. When one fails, the rest have `grace` seconds to notice and to end by themselves.
+
+    Raises:
+        ChildProcessError: a rank failed; the message says which, and what it said last.
+        SystemExit: SIGTERM came, the ranks have saved and stopped.
+    """
+    environment = without_ranks(os.environ) | dict(extra or {})
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(commands))}
+    environment |= {"NODE_RANK": "0", STARTED_BY: str(os.getpid())}
+    logs = [folder / f"rank_{rank}.log" for rank in range(len(commands))]
+    ranks: list[Process] = []
+    with ExitStack() as files, _passing_on_sigterm(ranks) as stopped:
+        try:
+            for rank, command in enumerate(commands):
+                output = files.enter_context(logs[rank].open("wb")) if rank else None
+                own = {"LOCAL_RANK": str(rank), "RANK": str(rank)}
+                ranks.append(
+                    subprocess.Popen(command, env=environment | own, stdout=output, stderr=output and subprocess.STDOUT)
+                )
+            failed = _first_failure(ranks)
+        finally:
+            _end(ranks, grace)
+    if stopped or STOPPED in (rank.returncode for rank in ranks):
+        raise SystemExit(STOPPED)
+    if failed is not None:
+        raise ChildProcessError(_account(failed, ranks, logs[failed]))
+
+
+def end_with_parent() -> None:
+    """Makes a rank end when the process that waits for it is gone: no training goes on that nobody knows of."""
+    parent = os.environ.get(STARTED_BY)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _first_failure(ranks: Sequence[Process]) -> int | None:
+    """Waits until all have ended or one has failed; which one."""
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        if failed := [rank for rank, code in enumerate(codes) if code not in (None, 0, STOPPED)]:
+            return failed[0]
+        if None not in codes:
+            return None
+        time.sleep(0.1)
+
+
+def _end(ranks: Sequence[Process], grace: float) -> None:
+    """No rank is left after this: those that do not end within `grace` seconds are killed.
+
+    SIGTERM would not do: a rank that waits for the others inside a collective does not hear it.
+    """
+    deadline = time.monotonic() + grace
+    for rank in ranks:
+        try:
+            rank.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            rank.kill()
+            rank.wait()
+
+
+def _account(failed: int, ranks: Sequence[Process], log_path: Path) -> str:
+    """What happened to rank `failed`, in words."""
+    code = ranks[failed].returncode
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    said = "what it said is above"
+    if failed:
+        lines = [line for line in log_path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        said = "\n".join(["its last lines:", *lines[-8:], f"all of them are in {log_path}"])
+    return f"rank {failed} of {len(ranks)} {how}; the others were ended; {said}"
+
+
+@contextmanager
+def _passing_on_sigterm(ranks: Sequence[Process]) -> Iterator[list[int]]:
+    """SIGTERM goes on to `ranks`; what is yielded holds it if it came."""
+    received: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        received.append(number)
+        for rank in ranks:
+            rank.send_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    former = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,132 @@
+"""Going on with a run: what `resume=` means, and the overrides of a run as a list that can be changed.
+
+A run is its folder: the overrides that it was started with lie in result.json, its state in checkpoints/last.ckpt, and
+those of the training that it starts from, if there is one (`first` in a config), in `first/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from facelm.launch import ddp
+from facelm.launch.build import plain
+from facelm.launch.jobs import RECORD, key_of, read_record
+from facelm.models.spec import read_facelm_checkpoint
+
+FIRST = "first"
+"""The folder, in that of a run, of the training that it starts from."""
+
+
+def resume_path(resume: str | None) -> str | None:
+    """The checkpoint that `resume=` means: a file, or the last.ckpt of a run folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if resume is None:
+        return None
+    path = Path(resume).expanduser()
+    for candidate in (path, path / "checkpoints" / "last.ckpt"):
+        if candidate.is_file():
+            return str(candidate)
+    raise FileNotFoundError(f"resume={resume}: neither a checkpoint nor a run folder with checkpoints/last.ckpt")
+
+
+def resumed_run(resume: str | None) -> dict[str, str]:
+    """What the checkpoint that `resume=` means says of the run that wrote it (see `Tracker.identity`)."""
+    path = resume_path(resume)
+    return dict(read_facelm_checkpoint(path)["facelm"].get("run", {})) if path else {}
+
+
+def run_of(checkpoint: str) -> Path | None:
+    """The run folder that a checkpoint lies in."""
+    folder = Path(checkpoint).absolute().parent
+    return folder.parent if folder.name == "checkpoints" and (folder.parent / RECORD).is_file() else None
+
+
+def stopped_in_first(resume: str) -> bool:
+    """Whether the run folder `resume` holds a first training, and nothing yet of the one that starts from it."""
+    run = Path(resume).expanduser()
+    return (run / FIRST / RECORD).is_file() and not (run / "checkpoints" / "last.ckpt").is_file()
+
+
+def resumed_folder(resume: str | None) -> Path | None:
+    """The folder of the run that `resume=` means, also of one that was stopped during its first training.
+
+    Raises:
+        FileNotFoundError: there is nothing to go on with.
+    """
+    if resume is not None and stopped_in_first(resume):
+        return Path(resume).expanduser().absolute()
+    path = resume_path(resume)
+    return run_of(path) if path else None
+
+
+def run_dir_for(resume: str | None, new: str) -> str:
+    """Where a run writes: the folder of the run that it resumes, else `new`. Hydra's resolver `facelm.run_dir`."""
+    try:
+        resumed = resumed_folder(resume)
+    except FileNotFoundError:  # said again, and better, when the job starts
+        resumed = None
+    return str(resumed or new)
+
+
+OmegaConf.register_new_resolver("facelm.run_dir", run_dir_for, replace=True)
+
+
+def continued(cfg: DictConfig) -> DictConfig:
+    """`cfg`, but with the overrides of the run that `resume=` continues; what is typed now wins over them.
+
+    So `resume=RUN` alone goes on with the run as it was. Hydra's list of overrides becomes the whole one too.
+    """
+    run = resumed_folder(cfg.resume)
+    everything = merged(read_record(run).get("overrides", []) if run else [], HydraConfig.get().overrides.task)
+    return cfg if everything == list(HydraConfig.get().overrides.task) else composed(everything)
+
+
+# --- Overrides -------------------------------------------------------------------------------------------------------
+
+
+def as_overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A part of a config as overrides: `{"crop": {"size": 128}}` is `["crop.size=128"]`."""
+    lines: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines += as_overrides(value, f"{prefix}{key}.")
+        else:
+            lines.append(f"{prefix}{key}={json.dumps(value, ensure_ascii=False)}")
+    return lines
+
+
+def merged(overrides: Iterable[str], later: Iterable[str]) -> list[str]:
+    """Both lists of overrides as one; of two for one key, the later, at its later place."""
+    lines: dict[str, str] = {}
+    for override in [*overrides, *later]:
+        lines.pop(key_of(override), None)
+        lines[key_of(override)] = override
+    return list(lines.values())
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The config of this Hydra job with other overrides, which become the job's."""
+    job: Any = HydraConfig.get()
+    with read_write(job):
+        job.overrides.task = list(overrides)
+    return hydra.compose(str(job.job.config_name), overrides=[*overrides, *ddp.search_path()])
+
+
+def first_changes(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
+    """`cfg.first` as overrides, without what `typed` says for both trainings."""
+    keys = {key_of(override) for override in typed}
+    return [
+        change
+        for change in as_overrides(plain(cfg.first))
+        if key_of(change) not in keys or {"first", f"first.{key_of(change)}"} & keys
+    ]

@@ -1,0 +1,69 @@
+"""Cards: what the weights in a file mean, as a .json file beside it (`card_path`).
+
+The weights file holds tensors alone. Its card holds their `ModelSpec`, the file's SHA-256, and where they come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from facelm.models.download import sha256
+from facelm.models.spec import ModelSpec
+
+ENDINGS = (".safetensors", ".pth", ".pt")
+"""Of files that may have a card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known about weights.
+
+    `nme` is inter-ocular, in percent, by subset; `data` what they were trained on, `recipe` and `commit` how.
+    """
+
+    spec: ModelSpec
+    sha256: str
+    nme: Mapping[str, float] = field(default_factory=dict)
+    data: str = ""
+    licence: str = ""
+    recipe: str = ""
+    commit: str = ""
+
+
+def card_path(weights: Path) -> Path:
+    """Where the card of the file `weights` lies: NAME.json for NAME.safetensors, NAME.pth.json for NAME.pth."""
+    return weights.with_suffix(".json") if weights.suffix == ".safetensors" else Path(f"{weights}.json")
+
+
+def read_card(weights: Path) -> Card | None:
+    """The card beside the file `weights`; None where there is none.
+
+    Raises:
+        ValueError: the card is damaged, or belongs to other weights.
+    """
+    path = card_path(weights)
+    if weights.suffix not in ENDINGS or not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        card = Card(**{**content, "spec": ModelSpec.from_dict(content["spec"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the card '{path}' cannot be used ({error}). Copy or install it again") from error
+    found = sha256(weights)
+    if found != card.sha256:
+        raise ValueError(
+            f"'{weights}' has the SHA-256 {found[:12]}..., the card beside it was written for {card.sha256[:12]}...: "
+            "one of the two was damaged or replaced. Copy or install both again"
+        )
+    return card
+
+
+def write_card(weights: Path, spec: ModelSpec, **facts: object) -> Card:
+    """Writes the card of the file `weights` beside it; `facts` are the other entries of `Card`."""
+    card = Card(spec=spec, sha256=sha256(weights), **facts)  # type: ignore[arg-type]
+    content = json.dumps({**asdict(card), "spec": spec.to_dict()}, indent=2)
+    card_path(weights).write_text(content + "\n", encoding="utf-8")
+    return card

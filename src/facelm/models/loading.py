@@ -1,0 +1,100 @@
+"""Weights of any origin as a model that can predict: a run, a checkpoint, a published file, or a shipped name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facelm.geometry.affine import FloatArray
+from facelm.models import HRNetV2
+from facelm.models.cards import Card, read_card
+from facelm.models.spec import ModelSpec
+from facelm.models.weights import WeightsFile, load_weights, open_weights
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in evaluation mode, what its weights mean, and where they came from.
+
+    `published` holds the NME in percent that was published for these weights, per subset; `mean_shape` the mean
+    training shape `[K, 2]` in units of the box, `record` the run's config and `run` its name in its tracker, where the
+    checkpoint carries them; `card` what lies beside the file.
+    """
+
+    net: HRNetV2
+    spec: ModelSpec
+    path: Path
+    sha256: str
+    title: str
+    published: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, str] = field(default_factory=dict)
+    mean_shape: FloatArray | None = None
+    card: Card | None = None
+
+
+def load_model(source: str | Path, **changes: Any) -> LoadedModel:
+    """The model that `source` names; `changes` replace entries of its spec (`codec`, `flip`, `pixel_origin`, ...).
+
+    `source` is a shipped model's name, a facelm .ckpt, a run folder, a file with a card beside it (see
+    `facelm.models.cards`), the published mmpose or HRNet authors' file (evaluated with the codec and pixel origin that
+    it was trained for), a file with mmpose's key names, or an address of one.
+
+    Raises:
+        FileNotFoundError: no such file, folder or name.
+        ConnectionError: an address that cannot be reached.
+        ValueError: damaged, code inside, another model, or weights whose codec cannot be told.
+    """
+    file = open_weights(source)
+    card, known = read_card(file.path), file.published
+    spec = known_spec(file)
+    if spec is None:
+        raise ValueError(
+            f"'{source}' holds weights, but not what they mean (codec, crop, pixel origin): it was not written by "
+            "facelm, and neither its name nor its keys are those of a published checkpoint. `facelm convert` writes a "
+            "file that says it"
+        )
+    net = spec.build_network()
+    load_weights(net, file)
+    record = file.checkpoint.get("facelm") or {}
+    shape = record.get("mean_shape")
+    return LoadedModel(
+        net=net.eval(),
+        spec=replace(spec, **changes) if changes else spec,
+        path=file.path,
+        sha256=file.sha256,
+        title=file.path.stem if card else known.title if known else file.path.name,
+        published=dict(card.nme) if card else dict(known.nme) if known else {},
+        notes=(known.note,) if known and known.note and not card else (),
+        record=record.get("config", {}),
+        run=record.get("run", {}),
+        mean_shape=None if shape is None else np.asarray(shape, dtype=np.float64),
+        card=card,
+    )
+
+
+def known_spec(file: WeightsFile) -> ModelSpec | None:
+    """What a file's weights mean: by its card, by what facelm's training put into it, or as published; else None.
+
+    Raises:
+        ValueError: a card or a spec that is damaged, or of a later facelm.
+    """
+    if card := read_card(file.path):
+        return card.spec
+    if file.checkpoint.get("facelm") is not None:
+        return ModelSpec.from_checkpoint(file.checkpoint, file.path)
+    if known := file.published:
+        return ModelSpec(
+            architecture=known.architecture,
+            crop_size=known.crop_size,
+            crop_scale=known.crop_scale,
+            codec=known.codec,
+            flip=known.flip,
+            pixel_origin=known.pixel_origin,
+        )
+    return None

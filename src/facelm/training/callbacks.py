@@ -1,0 +1,211 @@
+"""What happens around the training step: checkpoints on disk, averaged weights, and a quiet console."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    Checkpoint,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+    WeightAveraging,
+)
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from facelm.models.spec import ModelSpec, read_facelm_checkpoint, write_whole
+
+log = logging.getLogger(__name__)
+
+
+class WholeFileCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are on disk whole or not at all, and are read back as tensors and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Writes to a temporary file beside `path`, then renames it."""
+        write_whole(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Reads with `weights_only=True`, whatever the caller says."""
+        return read_facelm_checkpoint(path)
+
+
+class WarmedEMA(WeightAveraging):
+    """An exponential moving average of weights and batch norm statistics, which validation and checkpoints use.
+
+    After n updates the decay is min(`decay`, (1 + n) / (10 + n)), so a short run is not averaged with its start
+    (the rule of TensorFlow's `ExponentialMovingAverage`). The raw weights travel in the checkpoint too, for resuming.
+
+    Raises:
+        ValueError: `decay` outside (0, 1).
+    """
+
+    def __init__(self, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"ema.decay lies between 0 and 1 (0.998, say; null for none), got {decay}")
+
+        def average(means: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
+            n = float(updates)
+            weight = 1.0 - min(decay, (1.0 + n) / (10.0 + n))
+            if torch.is_floating_point(means[0]):
+                torch._foreach_lerp_(list(means), list(values), weight)
+            else:  # batch norm's counters
+                for mean, value in zip(means, values, strict=True):
+                    mean.copy_(value)
+
+        super().__init__(use_buffers=True, multi_avg_fn=average)
+
+
+class Stopped(SystemExit):
+    """The run was told to stop (SIGTERM), and its state is in last.ckpt; the process ends with code 143."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+class LastCheckpoint(Checkpoint):
+    """last.ckpt after every epoch, every `every_n_steps` optimizer steps, and when SIGTERM tells the run to stop.
+
+    Within an epoch it is written between two batches, the optimizer having stepped, so that a resumed run goes on
+    with the next batch; not after an epoch's last batch, whose validation and end-of-epoch checkpoint are to come.
+
+    Raises:
+        ValueError: `every_n_steps` below 1.
+        Stopped: after SIGTERM, at the same batch on every rank.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int | None = None) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"checkpoint.every_n_steps is at least 1, or null for none, got {every_n_steps}")
+        self.path = path
+        self.every_n_steps = every_n_steps
+        self._told_to_stop = False
+        self._saved_to_stop = False
+        self._step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Takes SIGTERM over from Lightning, whose handler talks to the other ranks in the middle of anything."""
+        self._step = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._stop)  # Lightning puts the former handler back after the fit
+
+    def _stop(self, *_: object) -> None:
+        self._told_to_stop = True
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Saves if it is time to, or if any rank was told to stop."""
+        stepped, self._step = trainer.global_step != self._step, trainer.global_step
+        if trainer.is_last_batch or not stepped:  # not stepped: half an accumulated gradient cannot be saved
+            return
+        stop = trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
+        if stop or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self._saved_to_stop = stop
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Stops here if the run was told to: by now the loggers have the last batch, which is in the checkpoint."""
+        if self._saved_to_stop:
+            self._leave()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves after validation."""
+        trainer.save_checkpoint(self.path, weights_only=False)
+        if trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False):
+            self._leave()
+
+    def _leave(self) -> None:
+        log.warning(f"stopped by SIGTERM; go on with resume={self.path}")
+        raise Stopped
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """best.ckpt by `val/nme`. A resumed run keeps the best one so far where it is still comparable.
+
+    Also in a run folder that was moved; not where other faces or crops validate than before, or with another flip test
+    or `annotation_shift`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor="val/nme",
+            mode="min",
+            auto_insert_metric_name=False,  # a `/` in a metric's name would make folders
+            enable_version_counter=False,  # one best.ckpt: each replaces its predecessor
+        )
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps, moves or forgets what was best, in `checkpoint` itself, before Lightning restores it from there."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        changed = _validated_otherwise(trainer, pl_module, checkpoint["facelm"])
+        if changed and checkpoint["global_step"] >= trainer.estimated_stepping_batches:
+            log.warning(f"{', '.join(changed)}: that changes nothing, since training is done; facelm.evaluate measures")
+            changed = []
+        elif changed:
+            log.warning(f"{', '.join(changed)}: val/nme is not what it was before, the best epoch is chosen anew")
+        if state is None or (state["dirpath"] == self.dirpath and not changed):
+            return
+        best = Path(str(self.dirpath)) / "best.ckpt"
+        if not changed and best.is_file() and Path(str(trainer.ckpt_path)).parent.samefile(best.parent):
+            paths = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
+            scores = {str(best): score for score in state["best_k_models"].values()}
+            state.update(paths, dirpath=self.dirpath, best_k_models=scores)
+        else:  # another run's folder: its best epoch is among those that follow
+            del checkpoint["callbacks"][self.state_key]
+
+
+def _validated_otherwise(trainer: Any, lit: Any, facts: dict[str, Any]) -> list[str]:
+    """What of the validation is different from that of the run which a checkpoint's `facts` are about."""
+    before, now = ModelSpec.from_dict(facts["spec"]), lit.spec
+    names = {"flip": "inference.flip", "annotation_shift": "inference.annotation_shift"}
+    names |= {"crop_size": "crop.size", "crop_scale": "crop.scale"}
+    pairs = {key: (getattr(before, name), getattr(now, name)) for name, key in names.items()}
+    changed = [f"{key} was {was}, and is {is_now} now" for key, (was, is_now) in pairs.items() if was != is_now]
+    faces = trainer.datamodule.validated
+    return changed + ["other faces validate"] * (facts["position"].get("validated", faces) != faces)
+
+
+def checkpoints(folder: Path, every_n_steps: int | None) -> list[Callback]:
+    """best.ckpt and last.ckpt."""
+    return [BestCheckpoint(folder), LastCheckpoint(folder / "last.ckpt", every_n_steps)]
+
+
+def console(progress_bar: bool) -> list[Callback]:
+    """The progress bar with losses and NME, and the learning rate in every log."""
+    quiet()
+    monitor: list[Callback] = [LearningRateMonitor(logging_interval="step")]
+    return [*monitor, RichProgressBar(leave=False)] if progress_bar else monitor
+
+
+def quiet() -> None:
+    """Silences what Lightning says about itself and nobody can act on; warnings about the run stay."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_about_the_run)
+    for message in (
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*smaller than the logging interval.*",
+        ".*Experiment logs directory.*",
+        ".*does not have many workers.*",
+        ".*sync_dist=True.*",  # val/nme is computed from all ranks' faces: every rank logs the same value
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*Total length of `list` across ranks is zero.*",  # a run without validation says so itself
+        ".*could not find the monitored key.*",
+        r".*callbacks used to create the checkpoint.*: \['WarmedEMA'\].*",  # ema.decay=null, which the run says itself
+        ".*your dataloader is not resumable.*",  # ours is: the data module has its position from the checkpoint
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _is_about_the_run(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not message.startswith(("💡", "GPU available: False", "TPU available", "HPU available", "Loading `"))

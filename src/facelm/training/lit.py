@@ -1,0 +1,226 @@
+"""The LightningModule: crops in, heatmap loss out, and one metric that holds every validation face."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from facelm.evaluation.metrics import LandmarkErrors, nme, per_face_error, point_distances
+from facelm.geometry.landmarks import interocular
+from facelm.models import HRNetV2
+from facelm.models.fast import for_inference
+from facelm.models.inference import normalise, predict_landmarks
+from facelm.models.native.training import for_training
+from facelm.models.spec import ModelSpec, checkpoint_facts
+from facelm.training.schedule import Schedule, clip_warmup
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Tensor]
+
+
+class LitLandmarks(L.LightningModule):
+    """Trains a heatmap network and validates it by inter-ocular NME in image pixels.
+
+    `spec` says what the weights mean and goes into every checkpoint; `record` is the run's plain config and
+    `mean_shape` the mean training shape in units of the box, kept beside it for reports; the attribute `run` names the
+    run in its tracker, for a resumed one to go on there. Learning rate:
+    `optimizer`'s own, times global batch / `base_batch` if `scale_lr`.
+
+    Logged: `train/loss` every step, `val/nme` in percent.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: ModelSpec,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Schedule,
+        base_batch: int,
+        scale_lr: bool = False,
+        clip_warmup: bool = False,
+        channels_last: bool = True,
+        compile_net: bool = False,
+        native: bool = False,
+        record: dict[str, Any] | None = None,
+        mean_shape: list[list[float]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.codec = spec.build_codec()
+        self.scheme = spec.landmark_scheme()
+        self.net = net
+        if channels_last:
+            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compile_net:
+            self.net.compile()  # in place: the names in the state dict stay as they are
+        self.native = native and not compile_net
+        self.loss = loss
+        self.make_optimizer = optimizer
+        self.schedule = schedule
+        self.base_batch = base_batch
+        self.scale_lr = scale_lr
+        self.clip_warmup = clip_warmup
+        self.record = record or {}
+        self.mean_shape = mean_shape
+        self.run: dict[str, str] = {}
+        self.val_errors = LandmarkErrors()
+        self._inference: Callable[[Tensor], Tensor] | None = None
+        self._settings: list[dict[str, Any]] = []
+
+    def on_fit_start(self) -> None:
+        """On a CPU, hands the training steps to native code where it can be had: the same numbers up to rounding."""
+        if self.native and self.device.type == "cpu" and isinstance(self.net, HRNetV2):
+            reason = for_training(self.net)
+            log.info("training steps by %s", f"torch: {reason}" if reason else "native code")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Heatmaps `[B, K, S/4, S/4]` of uint8 crops `[B, S, S, 3]`."""
+        output: Tensor = self.net(self._inputs(images))
+        return output
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        return normalise(images, self.spec.mean, self.spec.std, next(self.net.parameters()).dtype)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss against heatmaps that are drawn here, on the device."""
+        landmarks_crop = batch["landmarks_crop"].to(self.dtype)
+        target, weight = self.codec.encode(landmarks_crop)
+        output: Tensor = self(batch["image"])
+        loss: Tensor = self.loss(output, target, weight, landmarks_crop / self.codec.stride)
+        # sync_dist: the mean over all ranks, as one process with the whole batch would log it.
+        self.log("train/loss", loss, batch_size=len(landmarks_crop), prog_bar=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keeps predictions and annotations in image pixels, keyed by face."""
+        inputs = self._inputs(batch["image"])
+        spec = self.spec
+        landmarks_crop, _ = predict_landmarks(
+            self._validated(), inputs, self.codec, self.scheme.mirror, spec.flip, spec.shift_crop
+        )
+        predicted_image = self.codec.landmarks_in_image(landmarks_crop.double(), batch["image_from_crop"])
+        self.val_errors.update(batch["index"], predicted_image, batch["landmarks_image"])
+
+    def _validated(self) -> Callable[[Tensor], Tensor]:
+        """The network as it is validated: on a CPU in its fast form, made from the weights of this validation."""
+        if self.device.type != "cpu":
+            return self.net
+        if self._inference is None:
+            self._inference = for_inference(self.net, crop_size=self.spec.crop_size)
+        return self._inference
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val/nme` over every face once, whatever the number of ranks."""
+        self._inference = None  # the weights go on changing
+        faces = self.val_errors.compute()
+        self.val_errors.reset()
+        distances = point_distances(faces.predicted, faces.target)
+        error = nme(per_face_error(distances, interocular(faces.target, self.scheme)))
+        # Every rank has computed the same value from all faces: nothing is left to reduce.
+        self.log("val/nme", 100.0 * error, batch_size=len(faces.index), prog_bar=True, rank_zero_only=False)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer and its schedule, stepped every iteration; says batch, rate and iterations in one line."""
+        optimizer = self.make_optimizer(self.net.parameters())
+        plan = self._plan()
+        for group in optimizer.param_groups:
+            group["lr"] *= plan.lr_factor
+        schedule = self.schedule
+        if self.clip_warmup:
+            clipped = clip_warmup(schedule.warmup_iterations, plan.total_iterations)
+            schedule = dataclasses.replace(schedule, warmup_iterations=clipped)  # type: ignore[type-var]
+        plan.report(optimizer.param_groups[0]["lr"], schedule.warmup_iterations)
+
+        def factor(iteration: int) -> float:
+            return schedule.factor(
+                iteration,
+                iterations_per_epoch=plan.iterations_per_epoch,
+                total_iterations=plan.total_iterations,
+            )
+
+        scheduler = LambdaLR(optimizer, factor)
+        self._settings = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in optimizer.param_groups
+        ]
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/lr"},
+        }
+
+    def _plan(self) -> TrainingPlan:
+        trainer = self.trainer
+        total = int(trainer.estimated_stepping_batches)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        batch_size = datamodule.batch_size
+        global_batch = batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        return TrainingPlan(
+            batch_size=batch_size,
+            devices=trainer.world_size,
+            global_batch=global_batch,
+            lr_factor=global_batch / self.base_batch if self.scale_lr else 1.0,
+            iterations_per_epoch=max(1, -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)),
+            total_iterations=total,
+        )
+
+    def on_train_start(self) -> None:
+        """Gives a resumed optimizer the settings of this run's config: it came with those of the checkpoint's."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
+        scheduler.base_lrs = [settings["initial_lr"] for settings in self._settings]
+        for group, settings, factor in zip(optimizer.param_groups, self._settings, scheduler.lr_lambdas, strict=True):
+            group.update(settings, lr=settings["initial_lr"] * factor(scheduler.last_epoch))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the spec, the plain config, the versions, and where in the data the run stands."""
+        checkpoint["facelm"] = checkpoint_facts(self.spec, self.record, self.mean_shape)
+        checkpoint["facelm"]["run"] = self.run
+        checkpoint["facelm"]["position"] = self.trainer.datamodule.position()  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model or landmark scheme, or of other batches; else the data go on there."""
+        ModelSpec.from_checkpoint(checkpoint).require_same_network(self.spec)
+        self.trainer.datamodule.go_on_from(checkpoint["facelm"]["position"])  # type: ignore[attr-defined]
+        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if "current_model_state" in checkpoint and not averages:
+            log.info("ema.decay=null: goes on from the last iteration's weights, not from their average")
+            checkpoint["state_dict"] = checkpoint["current_model_state"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """Batch, learning-rate factor and length of a run, as far as the trainer knows them before it starts."""
+
+    batch_size: int
+    devices: int
+    global_batch: int
+    lr_factor: float
+    iterations_per_epoch: int
+    total_iterations: int
+
+    def report(self, lr: float, warmup_iterations: int) -> None:
+        """One line in the log, and a warning if the warm-up outlasts the training."""
+        log.info(
+            f"global batch {self.global_batch} ({self.devices} x {self.batch_size}), learning rate {lr:.4g}, "
+            f"{self.total_iterations} iterations ({self.iterations_per_epoch} an epoch), warm-up {warmup_iterations}"
+        )
+        if warmup_iterations > self.total_iterations:
+            warnings.warn(
+                f"the warm-up ({warmup_iterations} iterations) is longer than the training "
+                f"({self.total_iterations}): the learning rate never reaches {lr:.4g}. The published recipe at "
+                "8 x 64 has this too. optim.clip_warmup=true shortens the warm-up to a tenth of the run",
+                stacklevel=2,
+            )
