@@ -11,6 +11,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "facelm"
 MODULES = sorted(SRC.rglob("*.py"))
 
 ROOMS = (
+    "files",
     "geometry",
     "codec",
     "data",

@@ -1,6 +1,6 @@
 """Training: `python -m facelm.train experiment=NAME [key=value ...]`.
 
-Read next: `launch/build.py` (config to objects), `training/lit.py` (the training step), `data/dataset.py` (what a face becomes).
+Read next: `launch/build.py` (config to objects), `training/lit.py` (the step), `data/dataset.py` (what a face becomes).
 """
 
 from __future__ import annotations

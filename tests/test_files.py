@@ -1,0 +1,70 @@
+"""Whole or not at all: what is left when a writer fails, is killed, or meets another."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from facelm.files import is_temporary, replacing, write_whole, writing
+
+
+def test_text_and_bytes_arrive_as_they_are(tmp_path):
+    write_whole(tmp_path / "a" / "x.txt", "ä\r\n\n")
+    assert (tmp_path / "a" / "x.txt").read_bytes() == "ä\r\n\n".encode()
+    write_whole(tmp_path / "x.bin", b"\0\n")
+    assert (tmp_path / "x.bin").read_bytes() == b"\0\n"
+
+
+def test_a_failure_leaves_the_former_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("before")
+    with pytest.raises(ZeroDivisionError), writing(path, "w") as file:
+        file.write("half")
+        file.flush()
+        raise ZeroDivisionError
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    path = tmp_path / "x.bin"
+    with pytest.raises(OSError, match=r"x\.bin") as caught, writing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_about_another_file_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, writing(tmp_path / "x"):
+        (tmp_path / "other").open("rb")
+    assert caught.value.filename.endswith("other")
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    path = tmp_path / "x[1].txt"
+    code = (
+        "import os, signal, sys; from facelm.files import writing\n"
+        "with writing(sys.argv[1], 'w') as file:\n"
+        "    file.write('half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert is_temporary(left)
+    with writing(path, "w") as outer:
+        assert left not in os.listdir(tmp_path)
+        outer.write("outer")
+        write_whole(path, "inner")
+        assert path.read_text() == "inner"
+    assert path.read_text() == "outer"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_the_temporary_path_has_the_same_ending(tmp_path):
+    with replacing(tmp_path / "x.png") as path:
+        assert path.suffix == ".png"
+        assert path.parent == tmp_path
+        path.write_bytes(b"1")
+    assert (tmp_path / "x.png").read_bytes() == b"1"
