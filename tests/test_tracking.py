@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +97,9 @@ class TestSweep:
 
     def test_asks_nothing_and_says_once_a_run_that_it_is_offline(self, sweep):
         assert sweep.output.count("W&B is offline (no key; WANDB_API_KEY or `wandb login` gives one)") == 2
-        assert not re.search(r"(?<![.\w])wandb:", sweep.output)  # its own banner and its questions; our logger is facelm....wandb
+        assert not re.search(
+            r"(?<![.\w])wandb:", sweep.output
+        )  # its banner and questions; ours is facelm.loggers.wandb
         assert str(sweep.good.path.parent) in sweep.output
 
     def test_everything_of_wandb_is_inside_the_run_folder(self, sweep):
