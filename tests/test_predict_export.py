@@ -32,7 +32,7 @@ from facelm.predict.onnx_check import (
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "export.md"
 CODECS = {"mmpose": 1.5, "dark": 2.0, "release": 1.0, "subpixel": 1.5}
 PUBLISHED_ORIGIN = {"mmpose": 0, "release": 0}
 
@@ -153,7 +153,7 @@ class TestTheExampleOfTheReadme:
 
 def example() -> str:
     return re.search(
-        r"tests/test_predict_export.py -->\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL
+        r"tests/test_predict_export.py -->\n```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
     )[1]
 
 

@@ -1,6 +1,6 @@
-"""The commands in README.md and docs/running.md compose, its prediction runs; the demo is for the slow tests.
+"""The commands in README.md and docs/ compose, its prediction runs; the demo is for the slow tests.
 
-The program in README.md that runs an ONNX file is run by `test_predict_export.py`.
+The program in docs/export.md that runs an ONNX file is run by `test_predict_export.py`.
 """
 
 import json
@@ -25,7 +25,7 @@ from facelm.models.cards import write_card
 from perfect_network import SPEC
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/running.md")
+PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 
 
 def commands(program: str) -> list[str]:
@@ -69,7 +69,14 @@ def test_linked_files_exist():
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            assert page != "README.md", f"README is PyPI's page, where {target} does not exist"
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+        for target in re.findall(r"https://github\.com/facelm/facelm/blob/main/([\w./-]+)", text):
+            assert (ROOT / target).exists(), f"{page} links to {target}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 NAME = "hrnetv2_w18"
