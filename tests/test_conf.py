@@ -96,18 +96,18 @@ def test_configs_are_found_from_any_folder(tmp_path):
     assert "name: demo" in done.stdout
 
 
-class TestLevers:
-    LEVERS = sorted(path.stem for path in (CONF_DIR / "lever").glob("*.yaml"))
+class TestAblations:
+    ABLATIONS = sorted(path.stem for path in (CONF_DIR / "ablation").glob("*.yaml"))
 
-    @pytest.mark.parametrize("lever", LEVERS)
-    def test_changes_the_recipe_that_it_is_put_on(self, lever):
-        same = ["experiment=hrnetv2_w18_best", "sweep=ablation", "+lever_weights=outputs/drawn"]
-        recipe, changed = (compose("train", *same, *overrides) for overrides in ((), (f"lever={lever}",)))
-        assert (recipe == changed) == (lever == "recipe")
+    @pytest.mark.parametrize("name", ABLATIONS)
+    def test_changes_the_recipe_that_it_is_put_on(self, name):
+        same = ["experiment=hrnetv2_w18_best", "sweep=ablation", "+ablation_weights=outputs/drawn"]
+        recipe, changed = (compose("train", *same, *overrides) for overrides in ((), (f"ablation={name}",)))
+        assert (recipe == changed) == (name == "recipe")
 
     def test_the_sweep_goes_through_all_that_need_nothing_else(self):
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             cfg = hydra_compose("train", overrides=["sweep=ablation"], return_hydra_config=True)
-        swept = cfg.hydra.sweeper.params.lever.split(",")
+        swept = cfg.hydra.sweeper.params.ablation.split(",")
         assert swept[0] == "recipe"
-        assert sorted([*swept, "drawn_pretraining"]) == self.LEVERS
+        assert sorted([*swept, "drawn_pretraining"]) == self.ABLATIONS
