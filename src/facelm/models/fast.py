@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -48,6 +49,20 @@ class FoldedOperations:
         return F.conv2d(total, *self._last)
 
 
+def _can_be_folded(net: nn.Module) -> bool:
+    norms = [norm for norm in net.modules() if isinstance(norm, nn.BatchNorm2d)]
+    return all(norm.running_mean is not None and norm.weight is not None for norm in norms)
+
+
+def _one_thread() -> None:
+    """OpenMP's threads do not live on in a forked process, and torch and the native kernels would wait for them."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread)
+
+
 def _channels_last(weight: Tensor) -> Tensor:
     return weight.clone(memory_format=torch.channels_last)
 
@@ -62,7 +77,8 @@ def for_inference(net: nn.Module, *, crop_size: int, backend: str = "auto") -> C
     - "auto": native where it can be had, else torch.
 
     The heatmaps differ from the network's own by rounding: a few millionths of their size (W18, float32). A network
-    that is no `HRNetV2` is returned as it is.
+    that is no `HRNetV2`, or whose batch norms have no running statistics or no weights to fold, is returned as it is.
+    NaN and infinity in weights or images come out as NaN, as from the network itself.
 
     Raises:
         ValueError: an unknown backend, a crop size that is no multiple of 32, or "native" where it cannot be had.
@@ -71,7 +87,7 @@ def for_inference(net: nn.Module, *, crop_size: int, backend: str = "auto") -> C
         raise ValueError(f"unknown inference backend={backend!r}; choose one of {', '.join(BACKENDS)}")
     if crop_size <= 0 or crop_size % 32:
         raise ValueError(f"crop_size={crop_size} must be a positive multiple of 32, such as 128 or 256")
-    if not isinstance(net, HRNetV2):
+    if not isinstance(net, HRNetV2) or not _can_be_folded(net):
         return net
     if backend != "torch":
         from facelm.models.native import program  # what it loads is of no use elsewhere

@@ -2,8 +2,9 @@
 
 `library()` compiles `kernels.cpp` with the system's C++ compiler, once: two seconds for predicting, four for training.
 The result is kept in `FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags
-and the processor's features. Without a compiler everything that uses it goes on with torch's own operations, see
-`facelm.models.fast`.
+and the processor's features. It is loaded only from a folder and a file that this user owns and nobody else can write,
+and only if its SHA-256 is the one that was written beside it. Without a compiler everything that uses it goes on with
+torch's own operations, see `facelm.models.fast`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import os
 import platform
 import shutil
 import subprocess
-import uuid
 from pathlib import Path
 
+from facelm.files import replacing, write_whole
 from facelm.models.download import cache_folder
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def library(real: str = "float", *, training: bool = False) -> ctypes.CDLL:
     for name in _SOURCES:
         key.update((folder / name).read_bytes())
     path = cache_folder() / "native" / f"kernels-{real}-{key.hexdigest()[:16]}.so"
-    if not path.is_file():
+    make_private(path.parent)
+    if not _is_whole(path):
         if compiler is None:
             raise RuntimeError("no C++ compiler found (looked for CXX, g++, clang++); install one, such as g++")
         _compile([compiler, *flags, str(folder / "kernels.cpp")], path)
@@ -126,16 +128,53 @@ def library(real: str = "float", *, training: bool = False) -> ctypes.CDLL:
     return loaded
 
 
-def _compile(command: list[str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.part")
+def make_private(folder: Path) -> None:
+    """Makes `folder`, for this user alone, or checks that no other user can put anything into it.
+
+    Raises:
+        RuntimeError: it belongs to another user, or others can write into it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _require_own(folder)
+
+
+def _require_own(path: Path) -> None:
+    """Raises RuntimeError where another user owns `path` or may write it: whoever can, runs programs as this user."""
+    if not hasattr(os, "geteuid"):
+        return
+    status = path.lstat()
+    if status.st_uid != os.geteuid():
+        raise RuntimeError(
+            f"{path} belongs to another user (uid {status.st_uid}); set FACELM_CACHE to a folder of yours"
+        )
+    if status.st_mode & 0o022:
+        raise RuntimeError(f"{path} can be written by other users; `chmod go-w {path}` after a look into it cures that")
+
+
+def _digest(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether `path` is there, this user's own, and what was compiled: a library that was cut crashes when loaded."""
     try:
+        said = _digest(path).read_text(encoding="ascii").strip()
+        content = path.read_bytes()
+    except (OSError, UnicodeDecodeError):
+        return False
+    _require_own(path)
+    return hashlib.sha256(content).hexdigest() == said
+
+
+def _compile(command: list[str], path: Path) -> None:
+    with replacing(path) as part:  # whole or not at all, also when two processes compile at once
         done = subprocess.run([*command, "-o", str(part)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
-        part.replace(path)  # whole or not at all, also when two processes compile at once
-    finally:
-        part.unlink(missing_ok=True)
+        part.chmod(0o700)
+        digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    write_whole(_digest(path), digest)
 
 
 def _processor() -> str:

@@ -37,7 +37,8 @@ inline Vec load_steps(const Real* from, int64_t step) {
     return v;
 }
 inline void store(Real* to, Vec v) { std::memcpy(to, &v, sizeof v); }
-inline Vec positive(Vec v) { return v > Real(0) ? v : Vec{}; }
+// ReLU; NaN stays NaN, as in torch: a damaged network must not look healthy.
+inline Vec positive(Vec v) { return v < Real(0) ? Vec{} : v; }
 
 // Channels are walked a vector at a time. The last vector of a pixel steps back and overlaps the one before it, so that
 // no memory outside the pixel is touched and no number of channels needs padding (it must be kLanes at least).

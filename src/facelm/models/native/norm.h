@@ -99,7 +99,7 @@ inline void norm_statistics(const Norm& o) {
     norm_sums(o, o.saved);
     for (int c = 0; c < C; ++c) {
         const double shifted = o.saved[c] / o.rows, mean = shifted + o.y[c];
-        const double variance = std::max(0., o.saved[C + c] / o.rows - shifted * shifted);
+        const double found = o.saved[C + c] / o.rows - shifted * shifted, variance = found < 0 ? 0. : found;  // keeps NaN
         const double inverse = 1 / std::sqrt(variance + o.epsilon), scale = inverse * o.weight[c];
         o.running_mean[c] += share * (mean - o.running_mean[c]);
         o.running_variance[c] += share * (variance * o.rows / (o.rows - 1) - o.running_variance[c]);
@@ -143,8 +143,8 @@ enum class Mask { none, stored, computed };
 // The gradient before the ReLU, of a vector's numbers from `at` on; dz is the one after it.
 template <Mask mask>
 inline Vec before_relu(Vec dz, const Real* z, long at, Vec y, Vec scale, Vec shift) {
-    if (mask == Mask::stored) return load(z + at) > Real(0) ? dz : Vec{};
-    if (mask == Mask::computed) return y * scale + shift > Real(0) ? dz : Vec{};
+    if (mask == Mask::stored) return load(z + at) <= Real(0) ? Vec{} : dz;  // as torch: the gradient passes NaN
+    if (mask == Mask::computed) return y * scale + shift <= Real(0) ? Vec{} : dz;
     return dz;
 }
 

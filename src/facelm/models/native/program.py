@@ -6,6 +6,7 @@ into which; the list is then run by `native/kernels.cpp` in one call.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -53,13 +54,15 @@ class NativeNet:
         self._net = net  # its structure; the numbers are in `_weights`
         self._weights = _Weights(net)
         self._programs: OrderedDict[torch.Size, _Program] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     def __call__(self, images: Tensor) -> Tensor:
         """`[B, 3, H, W]` -> `[B, K, H/4, W/4]`."""
         check_size(images)
         # A few images at a time: what passes between the operations stays in the processor's shared cache.
         parts = torch.split(images, max(4, 2 * torch.get_num_threads()))
+        if self._process != os.getpid():  # forked, perhaps while another thread held the lock
+            self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             results = [self._program(part.shape)(part) for part in parts]
         return results[0] if len(results) == 1 else torch.cat(results)

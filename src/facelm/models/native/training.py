@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facelm.models.hrnet import HRNetV2
@@ -44,8 +45,19 @@ def for_training(net: HRNetV2) -> str | None:
     return reason
 
 
+def takes_batch_statistics(norm: nn.BatchNorm2d) -> bool:
+    """Whether `norm` does what the native batch norm does: normalise by the batch and note its statistics.
+
+    A frozen norm (`norm.eval()` inside a network that trains), one without running statistics or without weights is
+    left to torch.
+    """
+    return norm.training and norm.running_mean is not None and norm.weight is not None
+
+
 class TrainingOperations:
     """The operations of one forward, with gradients and batch statistics; running statistics are updated as in torch.
+
+    Each norm is asked for its own mode, so a network whose norms are frozen, all or some, trains as in torch.
 
     A map that several operations read is handed from one to the next, see `gradients.conv_norm_relu`.
     """
@@ -58,6 +70,10 @@ class TrainingOperations:
     ) -> Tensor:
         """relu(norm(conv(x)) + residual)."""
         residual = None if residual is None else self._latest(residual)
+        if not takes_batch_statistics(norm):
+            z = norm(gradients.convolve(self._latest(x), conv.weight, conv.bias, conv.stride[0]))
+            z = z if residual is None else z + residual
+            return F.relu(z) if relu else z
         z, self._handed_on[x] = gradients.conv_norm_relu(self._latest(x), conv, norm, residual, relu)
         return z
 
@@ -72,7 +88,8 @@ class TrainingOperations:
         total = gradients.convolve(branches[0], parts[0], first.bias)
         for i in range(1, len(branches)):
             total = self.enlarge(gradients.convolve(branches[i], parts[i]), 2**i, total, relu=False)
-        return gradients.convolve(gradients.norm_relu(total, norm), last.weight, last.bias)
+        total = gradients.norm_relu(total, norm) if takes_batch_statistics(norm) else F.relu(norm(total))
+        return gradients.convolve(total, last.weight, last.bias)
 
     def _latest(self, x: Tensor) -> Tensor:
         return self._handed_on.get(x, x)
