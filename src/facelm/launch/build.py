@@ -125,9 +125,28 @@ def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
     ]
 
 
+def _require_promises(node: dict[str, Any]) -> None:
+    """Refuses what Lightning promises of a trainer key and this package's loaders or checkpoints would not keep.
+
+    Raises:
+        ValueError: such a key.
+    """
+    if node.get("overfit_batches"):
+        raise ValueError(
+            f"trainer.overfit_batches={node['overfit_batches']} promises the same few batches in every epoch, but the "
+            "faces are put in another order each epoch. Name a few faces in a file: data.train_list=FILE"
+        )
+    if node.get("val_check_interval") not in (None, 1.0):
+        raise ValueError(
+            f"trainer.val_check_interval={node['val_check_interval']}: validation comes at an epoch's end, where a "
+            "resumed run repeats it exactly. For fewer of them: +trainer.check_val_every_n_epoch=N"
+        )
+
+
 def build_trainer(cfg: DictConfig, *, loggers: list[Any], callbacks: list[Callback], run_dir: Path) -> L.Trainer:
     """The trainer, with the devices that this machine has."""
     node = plain(cfg.trainer)
+    _require_promises(node)
     if node["precision"] in ("16-true", "bf16-true"):
         raise ValueError(
             f"trainer.precision={node['precision']} rounds landmarks too, by up to a pixel; use 16-mixed or bf16-mixed"
