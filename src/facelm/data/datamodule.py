@@ -256,7 +256,8 @@ class FaceDataModule(L.LightningDataModule):
             told = ", ".join(f"{key} {position[key]}, now {now[key]}" for key in changed)
             raise ValueError(
                 f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data and data.batch_size x "
-                "devices x trainer.accumulate_grad_batches as they were, or start a new run from the weights alone with model.weights=PATH"
+                "devices x trainer.accumulate_grad_batches as they were, or start a new run from the weights alone "
+                "with model.weights=PATH"
             )
         self._resumed = {"epoch": position["epoch"], "batches": position["batches"]}
 
