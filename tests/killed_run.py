@@ -1,11 +1,12 @@
 """facelm.train that a signal hits before a step: HIT="SIGKILL 6" or HIT="SIGTERM 6". No report is made.
 
-SIGTERM goes to the data loader's workers too, as SLURM sends it to every process of a job.
+What is not SIGKILL goes to the data loader's workers too, as SLURM sends it to every process of a job.
 """
 
 import multiprocessing
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
@@ -22,9 +23,9 @@ class Hit(Callback):
 
     def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == self.step:
-            workers = multiprocessing.active_children() if self.number == signal.SIGTERM else []
-            for pid in [*(worker.pid for worker in workers), os.getpid()]:
-                os.kill(pid, self.number)
+            workers = multiprocessing.active_children() if self.number != signal.SIGKILL else []
+            pids = [str(pid) for pid in (*(worker.pid for worker in workers), os.getpid())]
+            subprocess.run(["kill", f"-{self.number.value}", *pids], check=True)  # not from the workers' own parent
 
 
 def fit(overrides):

@@ -103,12 +103,13 @@ class TestRank:
         [
             ({}, None),
             ({"LOCAL_RANK": "1", "RANK": "9", "WORLD_SIZE": "16"}, 9),  # torchrun
-            ({"SLURM_NTASKS": "16", "SLURM_PROCID": "9", "SLURM_LOCALID": "1"}, 9),  # srun
-            ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),  # a SLURM job of one process
+            ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "9"}, 9),  # srun
+            ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),  # srun of one process
+            ({"SLURM_NTASKS": "16", "SLURM_PROCID": "0"}, None),  # a batch script without srun
         ],
     )
     def test_from_the_environment(self, monkeypatch, environment, rank):
-        for name in (*ddp.RANK_VARIABLES, "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"):
+        for name in (*ddp.RANK_VARIABLES, *(name for name in os.environ if name.startswith("SLURM_"))):
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)

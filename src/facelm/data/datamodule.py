@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
@@ -21,6 +19,7 @@ from facelm.data.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.partition import Partition, partition
 from facelm.data.sampler import EpochBatches
 from facelm.data.w300.index import index_faces, present_subsets
+from facelm.data.workers import PatientLoader
 from facelm.geometry.landmarks import get_scheme
 
 log = logging.getLogger(__name__)
@@ -117,7 +116,17 @@ class FaceDataModule(L.LightningDataModule):
         self._val_source = self._source(self.val_faces, None) if self.val_faces else None
 
     def train_dataloader(self) -> Loader:
-        """Augmented crops in an order that depends on (seed, epoch) alone."""
+        """Augmented crops in an order that depends on (seed, epoch) alone.
+
+        Raises:
+            ValueError: `drop_last`, and there are fewer faces than a batch has.
+        """
+        if self.drop_last and len(self.train_faces) < self.batch_size * self._world_size:
+            raise ValueError(
+                f"data.drop_last=true leaves out incomplete batches, and {len(self.train_faces)} training faces are "
+                f"fewer than one batch of {self.batch_size} x {self._world_size} devices: nothing would train. Set "
+                "data.drop_last=false or a smaller data.batch_size"
+            )
         batches = EpochBatches(
             len(self.train_faces),
             self.batch_size,
@@ -195,11 +204,10 @@ class FaceDataModule(L.LightningDataModule):
         )
 
     def _loader(self, dataset: FaceDataset, batches: EpochBatches) -> Loader:
-        return DataLoader(
+        return PatientLoader(
             dataset,
             batch_sampler=batches,
             num_workers=self.num_workers,
-            worker_init_fn=_quiet_worker,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
@@ -211,6 +219,15 @@ class FaceDataModule(L.LightningDataModule):
     @property
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def _accumulated(self) -> int:
+        return int(self.trainer.accumulate_grad_batches) if self.trainer else 1
+
+    @property
+    def global_batch(self) -> int:
+        """Faces of an optimizer step: batch x devices x nodes x accumulated batches."""
+        return self.batch_size * self._world_size * self._accumulated
 
     def position(self) -> dict[str, Any]:
         """Where training stands, for the checkpoint: epoch, batches of it done, and what their order rests on."""
@@ -239,7 +256,8 @@ class FaceDataModule(L.LightningDataModule):
             told = ", ".join(f"{key} {position[key]}, now {now[key]}" for key in changed)
             raise ValueError(
                 f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data and data.batch_size x "
-                "devices as they were, or start a new run from the weights alone with model.weights=PATH"
+                "devices x trainer.accumulate_grad_batches as they were, or start a new run from the weights alone "
+                "with model.weights=PATH"
             )
         self._resumed = {"epoch": position["epoch"], "batches": position["batches"]}
 
@@ -249,7 +267,8 @@ class FaceDataModule(L.LightningDataModule):
             "seed": self.seed,
             "faces": len(self.train_faces),
             "names and landmarks": self._fingerprint,
-            "global batch": self.batch_size * self._world_size,
+            "global batch": self.global_batch,
+            "batches a step": self._accumulated,
         }
 
 
@@ -266,13 +285,3 @@ class DrawnFaceDataModule(FaceDataModule):
         from facelm.data.synthetic.dataset import draw_dataset  # only drawn faces need the painter
 
         draw_dataset(self.root, counts=self.counts, seed=self.drawing_seed)
-
-
-def _quiet_worker(worker_id: int) -> None:
-    """One OpenCV thread a worker: threads of a forked OpenCV fight each other, and the workers are the parallelism.
-
-    SIGTERM is the trainer's affair: SLURM sends it to every process of a job, and a run whose workers are gone could
-    not save. A worker ends when it is told to, or when its parent is gone.
-    """
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from facelm.data.datamodule import FaceDataModule
 from facelm.evaluation.metrics import mean_shape
+from facelm.launch import ddp, slurm
 from facelm.launch.ddp import environment_plugins, resolve_devices
 from facelm.launch.paths import CONF_DIR
 from facelm.models.spec import ModelSpec
@@ -120,14 +122,33 @@ def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
         *([WarmedStatistics()] if cfg.bn_warmup else []),
         *averaging,
         Throughput(),
-        *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps),
+        *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps, slurm.when_stopped(cfg.slurm_requeue)),
         *console(cfg.trainer.enable_progress_bar),
     ]
+
+
+def _require_promises(node: dict[str, Any]) -> None:
+    """Refuses what Lightning promises of a trainer key and this package's loaders or checkpoints would not keep.
+
+    Raises:
+        ValueError: such a key.
+    """
+    if node.get("overfit_batches"):
+        raise ValueError(
+            f"trainer.overfit_batches={node['overfit_batches']} promises the same few batches in every epoch, but the "
+            "faces are put in another order each epoch. Name a few faces in a file: data.train_list=FILE"
+        )
+    if node.get("val_check_interval") not in (None, 1.0):
+        raise ValueError(
+            f"trainer.val_check_interval={node['val_check_interval']}: validation comes at an epoch's end, where a "
+            "resumed run repeats it exactly. For fewer of them: +trainer.check_val_every_n_epoch=N"
+        )
 
 
 def build_trainer(cfg: DictConfig, *, loggers: list[Any], callbacks: list[Callback], run_dir: Path) -> L.Trainer:
     """The trainer, with the devices that this machine has."""
     node = plain(cfg.trainer)
+    _require_promises(node)
     if node["precision"] in ("16-true", "bf16-true"):
         raise ValueError(
             f"trainer.precision={node['precision']} rounds landmarks too, by up to a pixel; use 16-mixed or bf16-mixed"
@@ -135,15 +156,21 @@ def build_trainer(cfg: DictConfig, *, loggers: list[Any], callbacks: list[Callba
     accelerator, devices = resolve_devices(node.pop("accelerator"), node.pop("devices"), node.pop("max_devices"))
     if devices == 1 and node["num_nodes"] == 1:
         node["strategy"] = "auto"
+    environment = environment_plugins()
+    if isinstance(environment[0], slurm.Srun):
+        slurm.require_fitting_counts(devices, node["num_nodes"])
     trainer: L.Trainer = build(
         node,
         accelerator=accelerator,
         devices=devices,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[WholeFileCheckpoints(), *environment_plugins()],
+        plugins=[WholeFileCheckpoints(), *environment],
         default_root_dir=str(run_dir),
         use_distributed_sampler=False,  # our sampler yields each rank its part
         num_sanity_val_steps=0,
     )
+    if trainer.world_size > 1 and ddp.STARTED_BY not in os.environ:
+        place = f"{environment[0].main_address}:{environment[0].main_port}"
+        slurm.watch_for_peers(trainer.global_rank, trainer.world_size, place, run_dir)
     return trainer

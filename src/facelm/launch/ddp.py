@@ -23,7 +23,12 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from facelm.data.workers import STOP_SIGNALS
+from facelm.launch import slurm
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +39,18 @@ PROGRAM = ("-m", "facelm.train")
 """What Python runs as a rank; a script of your own that ends in `facelm.train.main()` puts its path here."""
 
 RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-STOPPED = 128 + signal.SIGTERM
+STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
+"""Exit codes of a rank that has saved and stopped, as a signal told it to."""
 
 Process = subprocess.Popen[bytes]
 
 
 def is_rank() -> bool:
-    """Whether this process is one of several that train together: started here, by torchrun, or by srun."""
-    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    """Whether this process is one of several that train together: started here, by torchrun, or by srun.
+
+    In a batch script SLURM says how many processes srun would start; one that it did not start trains alone.
+    """
+    return "LOCAL_RANK" in os.environ or slurm.tasks() > 1
 
 
 def global_rank() -> int:
@@ -50,9 +59,14 @@ def global_rank() -> int:
     return next((int(os.environ[name]) for name in named if name in os.environ), 0)
 
 
-def environment_plugins() -> list[LightningEnvironment]:
-    """What tells Lightning that it is a rank started here, even inside a SLURM job."""
-    return [LightningEnvironment()] if STARTED_BY in os.environ else []
+def environment_plugins() -> list[ClusterEnvironment]:
+    """What tells Lightning who started this process; its own guess goes by the SLURM job's name and variables."""
+    if STARTED_BY not in os.environ:
+        if TorchElasticEnvironment.detect():
+            return [TorchElasticEnvironment()]
+        if slurm.tasks() > 1:
+            return [slurm.Srun()]
+    return [LightningEnvironment()]
 
 
 def resolve_devices(accelerator: str, devices: int | str, max_devices: int) -> tuple[str, int]:
@@ -124,14 +138,14 @@ def run_ranks(
 
     Raises:
         ChildProcessError: a rank failed; the message says which, and what it said last.
-        SystemExit: SIGTERM came, the ranks have saved and stopped.
+        SystemExit: a signal came, the ranks have saved and stopped.
     """
     environment = without_ranks(os.environ) | dict(extra or {})
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(commands))}
     environment |= {"NODE_RANK": "0", STARTED_BY: str(os.getpid())}
     logs = [folder / f"rank_{rank}.log" for rank in range(len(commands))]
     ranks: list[Process] = []
-    with ExitStack() as files, _passing_on_sigterm(ranks) as stopped:
+    with ExitStack() as files, _passing_on_signals(ranks) as stopped:
         try:
             for rank, command in enumerate(commands):
                 output = files.enter_context(logs[rank].open("wb")) if rank else None
@@ -142,8 +156,9 @@ def run_ranks(
             failed = _first_failure(ranks)
         finally:
             _end(ranks, grace)
-    if stopped or STOPPED in (rank.returncode for rank in ranks):
-        raise SystemExit(STOPPED)
+    codes = [128 + number for number in stopped] + [rank.returncode for rank in ranks]
+    if stopped or set(codes) & set(STOPPED):
+        raise SystemExit(128 + (signal.SIGINT if 128 + signal.SIGINT in codes else signal.SIGTERM))
     if failed is not None:
         raise ChildProcessError(_account(failed, ranks, logs[failed]))
 
@@ -166,7 +181,7 @@ def _first_failure(ranks: Sequence[Process]) -> int | None:
     """Waits until all have ended or one has failed; which one."""
     while True:
         codes = [rank.poll() for rank in ranks]
-        if failed := [rank for rank, code in enumerate(codes) if code not in (None, 0, STOPPED)]:
+        if failed := [rank for rank, code in enumerate(codes) if code not in (None, 0, *STOPPED)]:
             return failed[0]
         if None not in codes:
             return None
@@ -199,23 +214,29 @@ def _account(failed: int, ranks: Sequence[Process], log_path: Path) -> str:
 
 
 @contextmanager
-def _passing_on_sigterm(ranks: Sequence[Process]) -> Iterator[list[int]]:
-    """SIGTERM goes on to `ranks`; what is yielded holds it if it came."""
+def _passing_on_signals(ranks: Sequence[Process]) -> Iterator[list[int]]:
+    """What asks for an end goes on to `ranks`; what is yielded holds it if it came. A second Ctrl-C does not wait."""
     received: list[int] = []
+    first = 0.0
 
     def pass_on(number: int, _: object) -> None:
-        received.append(number)
+        nonlocal first
         for rank in ranks:
             rank.send_signal(number)
+        if number == signal.SIGINT and received and time.monotonic() - first > 1.0:
+            raise KeyboardInterrupt
+        first = first if received else time.monotonic()
+        received.append(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    former = signal.signal(signal.SIGTERM, pass_on)
+    former = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _free_port() -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from facelm.data.workers import STOP_SIGNALS
 from facelm.models.spec import ModelSpec, read_facelm_checkpoint, write_whole
 
 log = logging.getLogger(__name__)
@@ -67,65 +69,110 @@ class WarmedEMA(WeightAveraging):
 
 
 class Stopped(SystemExit):
-    """The run was told to stop (SIGTERM), and its state is in last.ckpt; the process ends with code 143."""
+    """The run was told to stop by a signal, and its state is in last.ckpt.
 
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    The process ends with code 130 after Ctrl-C and with 143 after any other signal.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM))
 
 
 class LastCheckpoint(Checkpoint):
-    """last.ckpt after every epoch, every `every_n_steps` optimizer steps, and when SIGTERM tells the run to stop.
+    """last.ckpt after every epoch, every `every_n_steps` optimizer steps, and wherever the training ends.
 
     Within an epoch it is written between two batches, the optimizer having stepped, so that a resumed run goes on
     with the next batch; not after an epoch's last batch, whose validation and end-of-epoch checkpoint are to come.
+    An epoch that is broken off (`max_steps`, `max_time`, a callback's `should_stop`) is not saved as one that is done.
+
+    `STOP_SIGNALS` ask for an end; a second Ctrl-C does not wait for it. `on_stop` is called then, with the signal.
 
     Raises:
         ValueError: `every_n_steps` below 1.
-        Stopped: after SIGTERM, at the same batch on every rank.
+        Stopped: after a signal, at the same batch on every rank.
     """
 
-    def __init__(self, path: Path, every_n_steps: int | None = None) -> None:
+    def __init__(
+        self, path: Path, every_n_steps: int | None = None, on_stop: Callable[[int], None] | None = None
+    ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"checkpoint.every_n_steps is at least 1, or null for none, got {every_n_steps}")
         self.path = path
         self.every_n_steps = every_n_steps
-        self._told_to_stop = False
+        self.on_stop = on_stop
+        self._told_by: int | None = None
+        self._told_at = 0.0
         self._saved_to_stop = False
+        self._stop_after_step = False
         self._step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Takes SIGTERM over from Lightning, whose handler talks to the other ranks in the middle of anything."""
+        """Takes the signals over from Lightning, whose handlers save and talk to other ranks in the middle of anything.
+
+        Lightning puts the former handlers back after the fit.
+        """
         self._step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._stop)  # Lightning puts the former handler back after the fit
+            for number in STOP_SIGNALS:
+                signal.signal(number, self._stop)
 
-    def _stop(self, *_: object) -> None:
-        self._told_to_stop = True
+    def _stop(self, number: int, _: object) -> None:
+        again = self._told_by is not None and time.monotonic() - self._told_at > 1.0  # one signal may come by two ways
+        if again and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._told_by is None:
+            self._told_by, self._told_at = number, time.monotonic()
+
+    def _is_told(self, trainer: L.Trainer) -> bool:
+        return bool(trainer.strategy.reduce_boolean_decision(self._told_by is not None, all=False))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Saves if it is time to, or if any rank was told to stop."""
+        """Saves if it is time to, if the training ends with this batch, or if any rank was told to stop."""
         stepped, self._step = trainer.global_step != self._step, trainer.global_step
-        if trainer.is_last_batch or not stepped:  # not stepped: half an accumulated gradient cannot be saved
+        if not stepped:  # half an accumulated gradient cannot be saved: the end waits for the step
+            if trainer.should_stop:
+                self._stop_after_step, trainer.should_stop = True, False
             return
-        stop = trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
-        if stop or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+        if self._stop_after_step:
+            self._stop_after_step, trainer.should_stop = False, True
+        if trainer.is_last_batch:
+            return
+        stop = self._is_told(trainer)
+        due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if stop or due or _ends_here(trainer):
             trainer.save_checkpoint(self.path, weights_only=False)
             self._saved_to_stop = stop
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Stops here if the run was told to: by now the loggers have the last batch, which is in the checkpoint."""
         if self._saved_to_stop:
-            self._leave()
+            self._leave(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves after validation."""
-        trainer.save_checkpoint(self.path, weights_only=False)
-        if trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False):
-            self._leave()
+        """Saves after validation, unless the epoch was broken off: what is to go on from is on disk then."""
+        if trainer.is_last_batch:
+            trainer.save_checkpoint(self.path, weights_only=False)
+        if self._is_told(trainer):
+            self._leave(trainer)
 
-    def _leave(self) -> None:
-        log.warning(f"stopped by SIGTERM; go on with resume={self.path}")
-        raise Stopped
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Says what there is to go on from, if anything."""
+        if trainer.is_global_zero and not isinstance(exception, Stopped) and self.path.is_file():
+            log.warning(f"the training broke off; resume={self.path} goes on from what was saved last")
+
+    def _leave(self, trainer: L.Trainer) -> None:
+        number = self._told_by or signal.SIGTERM  # or another rank was told
+        log.warning(f"stopped by {signal.Signals(number).name}; go on with resume={self.path}")
+        if self.on_stop and trainer.is_global_zero:
+            self.on_stop(number)
+        raise Stopped(number)
+
+
+def _ends_here(trainer: Any) -> bool:
+    """Whether this batch of an epoch is the last one of the training."""
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return True
+    return bool(trainer.should_stop and trainer.fit_loop._can_stop_early)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -144,6 +191,23 @@ class BestCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,  # a `/` in a metric's name would make folders
             enable_version_counter=False,  # one best.ckpt: each replaces its predecessor
         )
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """As `on_train_epoch_end`."""
+        if self._counts(trainer):
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves if it is the best epoch; one that was broken off counts only while there is nothing else.
+
+        A run that never stopped would not have validated there.
+        """
+        if self._counts(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def _counts(self, trainer: L.Trainer) -> bool:
+        measured = self.monitor in trainer.callback_metrics and not self.best_model_path
+        return trainer.is_last_batch or measured
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps, moves or forgets what was best, in `checkpoint` itself, before Lightning restores it from there."""
@@ -176,9 +240,11 @@ def _validated_otherwise(trainer: Any, lit: Any, facts: dict[str, Any]) -> list[
     return changed + ["other faces validate"] * (facts["position"].get("validated", faces) != faces)
 
 
-def checkpoints(folder: Path, every_n_steps: int | None) -> list[Callback]:
-    """best.ckpt and last.ckpt."""
-    return [BestCheckpoint(folder), LastCheckpoint(folder / "last.ckpt", every_n_steps)]
+def checkpoints(
+    folder: Path, every_n_steps: int | None, on_stop: Callable[[int], None] | None = None
+) -> list[Callback]:
+    """best.ckpt and last.ckpt; `on_stop` as in `LastCheckpoint`."""
+    return [BestCheckpoint(folder), LastCheckpoint(folder / "last.ckpt", every_n_steps, on_stop)]
 
 
 def console(progress_bar: bool) -> list[Callback]:

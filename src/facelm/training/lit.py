@@ -166,7 +166,7 @@ class LitLandmarks(L.LightningModule):
         total = int(trainer.estimated_stepping_batches)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         batch_size = datamodule.batch_size
-        global_batch = batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        global_batch = datamodule.global_batch
         return TrainingPlan(
             batch_size=batch_size,
             devices=trainer.world_size,
@@ -213,8 +213,10 @@ class TrainingPlan:
 
     def report(self, lr: float, warmup_iterations: int) -> None:
         """One line in the log, and a warning if the warm-up outlasts the training."""
+        accumulated = self.global_batch // (self.devices * self.batch_size)
+        parts = f"{self.devices} x {self.batch_size}" + (f" x {accumulated} accumulated" if accumulated > 1 else "")
         log.info(
-            f"global batch {self.global_batch} ({self.devices} x {self.batch_size}), learning rate {lr:.4g}, "
+            f"global batch {self.global_batch} ({parts}), learning rate {lr:.4g}, "
             f"{self.total_iterations} iterations ({self.iterations_per_epoch} an epoch), warm-up {warmup_iterations}"
         )
         if warmup_iterations > self.total_iterations:
