@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,9 @@ from typing import IO, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+
+from facelm import checked
+from facelm.files import write_whole
 
 RECORD = "result.json"
 SWEEP = "FACELM_SWEEP"
@@ -92,18 +95,37 @@ def key_of(override: str) -> str:
 def read_record(folder: Path) -> dict[str, Any]:
     """What `recorded` wrote into `folder`; empty where it wrote nothing."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        content = checked.read_json(folder / RECORD)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return checked_record(content, folder) if isinstance(content, dict) else {}
+
+
+def checked_record(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The entries of a result.json, plain, those that facelm reads of their types.
+
+    Raises:
+        ValueError: one is not.
+    """
+    try:
+        record = checked.mapping(checked.plain(dict(content), "it"), "it")
+        for name in {"status", "error"} & record.keys():
+            if record[name] is not None or name == "status":
+                checked.text(record[name], name)
+        if "overrides" in record:
+            checked.strings(record["overrides"], "overrides", most=1000)
+        for name in {"val_nme", "seconds"} & record.keys():
+            value = record[name]
+            if value is not None and value == value:  # a training that diverged leaves NaN
+                checked.number(value, name, 0, 1e12)
+    except ValueError as error:
+        raise ValueError(f"'{folder / RECORD}' was not written by facelm, or was changed: {error}") from error
+    return record
 
 
 def write_whole_text(path: Path, text: str) -> None:
     """Writes `path` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, text)
 
 
 # --- One GPU for each of several workers ----------------------------------------------------------------------------

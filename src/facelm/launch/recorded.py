@@ -24,7 +24,6 @@ _PATHS = ("resume", "run_dir", "report_dir")
 """Keys of the top level that hold a path; the others are names of values or of files of `conf/`."""
 
 _KEY = re.compile(r"[A-Za-z]\w*(\.[A-Za-z0-9]\w*)*")
-_MOST_OVERRIDES = 1000
 
 
 def _path(value: object, name: str) -> str | None:
@@ -94,9 +93,8 @@ def _not_plain(override: str) -> str | None:
         return "it cannot be read"
     if parsed.is_sweep_override():
         return "a sweep"
-    value = parsed.value()
     try:
-        value = checked.plain(_unquoted(value), key)
+        value = checked.plain(parsed.value(), key)
     except ValueError as error:
         return str(error)
     if _interpolates(value):
@@ -106,15 +104,6 @@ def _not_plain(override: str) -> str | None:
     if key == top and key not in _PATHS and any(_leads_away(one) for one in _leaves(value)):
         return "a config outside conf/"
     return None
-
-
-def _unquoted(value: Any) -> Any:
-    """The value of an override with Hydra's quoted strings as plain ones."""
-    if isinstance(value, dict):
-        return {str(key): _unquoted(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_unquoted(one) for one in value]
-    return getattr(value, "text", value)
 
 
 def _leaves(value: object) -> Iterable[object]:
@@ -141,14 +130,3 @@ def _names_code(value: object) -> bool:
 def _leads_away(value: object) -> bool:
     """Whether a string, taken for the name of a config, leads out of its group."""
     return isinstance(value, str) and (".." in PurePath(value).parts or value.startswith(("/", "\\", "~")))
-
-
-# --- result.json -----------------------------------------------------------------------------------------------------
-
-_RECORD: Mapping[str, Check] = {
-    "status": lambda value, name: checked.text(value, name, longest=100),
-    "overrides": lambda value, name: list(checked.strings(value, name, most=_MOST_OVERRIDES)),
-    "val_nme": lambda value, name: None if value is None else float(checked.number(value, name, 0, 1e9)),
-    "seconds": lambda value, name: None if value is None else float(checked.number(value, name, 0, 1e12)),
-    "error": lambda value, name: None if value is None else checked.text(value, name),
-}
