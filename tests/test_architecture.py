@@ -13,6 +13,7 @@ MODULES = sorted(SRC.rglob("*.py"))
 ROOMS = (
     "files",
     "checked",
+    "addresses",
     "geometry",
     "codec",
     "data",

@@ -13,10 +13,8 @@ from pathlib import Path
 from facelm import checked
 from facelm.files import write_whole
 from facelm.models.download import sha256
+from facelm.models.reading import CARD_ENDINGS, card_path, compare_with_card
 from facelm.models.spec import ModelSpec
-
-ENDINGS = (".safetensors", ".pth", ".pt")
-"""Of files that may have a card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +42,6 @@ class Card:
             checked.text(getattr(self, name), name)
 
 
-def card_path(weights: Path) -> Path:
-    """Where the card of the file `weights` lies: NAME.json for NAME.safetensors, NAME.pth.json for NAME.pth."""
-    return weights.with_suffix(".json") if weights.suffix == ".safetensors" else Path(f"{weights}.json")
-
-
 def read_card(weights: Path) -> Card | None:
     """The card beside the file `weights`; None where there is none.
 
@@ -56,7 +49,7 @@ def read_card(weights: Path) -> Card | None:
         ValueError: the card is damaged, or belongs to other weights.
     """
     path = card_path(weights)
-    if weights.suffix not in ENDINGS or not path.is_file():
+    if weights.suffix not in CARD_ENDINGS or not path.is_file():
         return None
     try:
         content = checked.mapping(checked.read_json(path), "a card", [entry.name for entry in fields(Card)])
@@ -65,12 +58,7 @@ def read_card(weights: Path) -> Card | None:
         card = Card(**{**content, "spec": ModelSpec.from_dict(content["spec"])})
     except ValueError as error:
         raise ValueError(f"the card '{path}' cannot be used ({error}). Copy or install it again") from error
-    found = sha256(weights)
-    if found != card.sha256:
-        raise ValueError(
-            f"'{weights}' has the SHA-256 {found[:12]}..., the card beside it was written for {card.sha256[:12]}...: "
-            "one of the two was damaged or replaced. Copy or install both again"
-        )
+    compare_with_card(weights, sha256(weights))
     return card
 
 

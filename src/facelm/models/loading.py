@@ -55,7 +55,7 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
     spec = known_spec(file)
     if spec is None:
         raise ValueError(
-            f"'{source}' holds weights, but not what they mean (codec, crop, pixel origin): it was not written by "
+            f"'{file.source}' holds weights, but not what they mean (codec, crop, pixel origin): it was not written by "
             "facelm, and neither its name nor its keys are those of a published checkpoint. `facelm convert` writes a "
             "file that says it"
         )
