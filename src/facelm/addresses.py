@@ -8,13 +8,13 @@ from typing import Any
 
 # A `?`, `#` or `@` within a quoted override ends with the quote, so that what is left can still be read.
 _ADDRESS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#\s'\"]*@)?(?P<place>[^\s'\"?#\\,\]}]*)(?P<rest>[?#][^\s'\"]*)?"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*\\?://)(?:[^/?#\s'\"]*@)?(?P<place>[^\s'\"?#;\\,\]}]*)(?P<rest>[?#;][^\s'\"]*)?"
 )
 
 
 def public(text: str) -> str:
     """`text` with every address in it cut to `scheme://host/path`."""
-    return _ADDRESS.sub(lambda match: match["scheme"] + match["place"], text) if "://" in text else text
+    return _ADDRESS.sub(lambda match: match["scheme"] + match["place"], text)
 
 
 def without_keys(value: Any) -> Any:

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from facelm import checked
+from facelm.addresses import public, without_keys
 from facelm.files import write_whole
 
 RECORD = "result.json"
@@ -51,7 +52,7 @@ def recorded(job: Job) -> Iterator[dict[str, Any]]:
     before = read_record(job.folder).get("seconds") or 0.0
     record: dict[str, Any] = {
         "status": "running",
-        "overrides": list(job.overrides),
+        "overrides": without_keys(list(job.overrides)),
         "val_nme": None,
         "seconds": None,
         "error": None,
@@ -64,7 +65,8 @@ def recorded(job: Job) -> Iterator[dict[str, Any]]:
     except BaseException as error:
         gone = isinstance(error, SystemExit | KeyboardInterrupt)
         said = read_record(job.folder).get("error")  # by the rank that failed first
-        record |= {"status": "stopped" if gone else "failed", "error": said or f"{type(error).__name__}: {error}"}
+        said = public(said or f"{type(error).__name__}: {error}")
+        record |= {"status": "stopped" if gone else "failed", "error": said}
         raise
     finally:
         record["seconds"] = round(before + time.monotonic() - started, 1)
@@ -82,7 +84,7 @@ def first_to_fail(job: Job, rank: int) -> Iterator[None]:
     except Exception as error:
         record = read_record(job.folder)
         if record and not record.get("error"):
-            record["error"] = f"rank {rank}: {type(error).__name__}: {error}"
+            record["error"] = public(f"rank {rank}: {type(error).__name__}: {error}")
             write_whole_text(job.folder / RECORD, json.dumps(record, indent=1))
         raise
 
