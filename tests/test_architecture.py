@@ -12,6 +12,8 @@ MODULES = sorted(SRC.rglob("*.py"))
 
 ROOMS = (
     "files",
+    "checked",
+    "addresses",
     "geometry",
     "codec",
     "data",

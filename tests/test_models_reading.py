@@ -4,13 +4,16 @@ import os
 import pickle
 import sys
 import types
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
 from facelm.models import load_weights, save_weights
+from facelm.models.cards import write_card
 from facelm.models.reading import read_checkpoint
+from perfect_network import SPEC
 from tiny_networks import as_written_by, heatmaps, tiny
 
 
@@ -108,3 +111,36 @@ class TestUnsafeAndDamagedFiles:
         with pytest.raises(ValueError) as error:
             read_checkpoint(path)
         assert "weights_only=False" not in str(error.value)
+
+
+class TestSilentDamage:
+    @pytest.mark.parametrize("name", ["w.pth", "w.ckpt"])
+    @pytest.mark.parametrize("place", [0.3, 0.5, 0.9])
+    def test_a_flipped_bit_is_not_loaded_as_another_weight(self, tmp_path, name, place):
+        """torch does not look at the checksums of its own files."""
+        path = tmp_path / name
+        save_weights(tiny(), path)
+        whole = bytearray(path.read_bytes())
+        with zipfile.ZipFile(path) as archive:
+            part = max(archive.infolist(), key=lambda info: info.file_size)
+        whole[part.header_offset + 200 + int(place * part.file_size)] ^= 1
+        path.write_bytes(whole)
+        with pytest.raises(ValueError, match=r"w\.(pth|ckpt)' .* is damaged.*its part '.*' is not what was written"):
+            read_checkpoint(path)
+
+    @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+    def test_training_compares_a_card_s_checksum_too(self, tmp_path, name):
+        path = tmp_path / name
+        save_weights(SPEC.build_network(), path)
+        write_card(path, SPEC)
+        whole = bytearray(path.read_bytes())
+        whole[-2000] ^= 1
+        path.write_bytes(whole)
+        with pytest.raises(ValueError, match="the card beside it was written for"):
+            load_weights(SPEC.build_network(), path)
+
+    def test_a_file_that_unpacks_to_far_more_is_refused(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(10_000_000))
+        with pytest.raises(ValueError, match="it is packed"):
+            read_checkpoint(tmp_path / "w.pth")

@@ -261,7 +261,7 @@ class TestCommandLine:
         best = run_dir / "checkpoints" / "best.ckpt"
         assert (run.job_type, run.exit_code) == ("evaluate", 0)
         assert run.config["source"] == {
-            "name": f"model-{good.id}", "path": str(best), "sha256": hashlib.sha256(best.read_bytes()).hexdigest(),
+            "name": f"model-{good.id}", "sha256": hashlib.sha256(best.read_bytes()).hexdigest(),
         }  # fmt: skip
         assert run.table("report/table") == good.table("report/table")
 

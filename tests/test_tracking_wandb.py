@@ -30,7 +30,7 @@ class TestNames:
         assert identity["entity"] == "team"
         assert run.exit_code == 143
         # Offline, an evaluation says which checkpoint it used, in its config.
-        assert run.config["source"] == {"name": "hr18.pth", "path": "weights/hr18.pth", "sha256": "0f3a"}
+        assert run.config["source"] == {"name": "hr18.pth", "sha256": "0f3a"}
         assert "WANDB_DATA_DIR" not in os.environ
 
     def test_short_overrides(self):

@@ -26,6 +26,7 @@ from facelm.launch.build import build_data, plain
 from facelm.launch.errors import command_line
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
+from facelm.launch.recorded import recorded_data
 from facelm.launch.run_log import tracked
 from facelm.models.device import pick_device
 from facelm.models.download import local_file
@@ -110,7 +111,8 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
     annotations).
 
     Raises:
-        ValueError: a key was typed that is the checkpoint's affair.
+        ValueError: a key was typed that is the checkpoint's affair, or what the checkpoint says of its data is not
+            plain.
     """
     framing = {
         "crop_size": model.spec.crop_size,
@@ -127,10 +129,10 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
             "pixel_origin= can be changed"
         )
     node: dict[str, Any] = plain(cfg.data)
-    recorded = model.record.get("data", {})
-    if recorded and not names_faces(typed):
-        kept = {"data._target_", *map(key_of, typed)}
-        node |= {key: recorded[key] for key in node.keys() & recorded.keys() if f"data.{key}" not in kept}
+    recorded = {} if names_faces(typed) else recorded_data(model.record)
+    if recorded:
+        kept = set(map(key_of, typed))
+        node |= {key: value for key, value in recorded.items() if key in node and f"data.{key}" not in kept}
         log.info(f"data as in the checkpoint's run: {node['root']}")
     elif "data.hold_out" not in map(key_of, typed):
         node["hold_out"] = 0  # of other data, nobody can say which tenth was held out

@@ -19,8 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from facelm.addresses import public
 from facelm.data.datamodule import FaceDataModule
 from facelm.evaluate import evaluate
+from facelm.files import write_whole
 from facelm.launch import ddp
 from facelm.launch.build import build_callbacks, build_data, build_lit, build_trainer, model_spec
 from facelm.launch.ddp import resolve_devices
@@ -76,7 +78,7 @@ def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     """The trainer, having trained: checkpoints and logs are in the run folder."""
     run_dir = Path(cfg.run_dir)
     if ddp.global_rank() == 0:
-        OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+        write_whole(run_dir / "config.yaml", public(OmegaConf.to_yaml(cfg, resolve=True)))
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     lit = build_lit(cfg, model_spec(cfg), data)
     lit.run = tracker.identity()

@@ -49,4 +49,7 @@ def build_codec(spec: Mapping[str, Any], crop_size: int) -> Codec:
     known = {field.name for field in fields(CODECS[name]) if field.init} - {"crop_size"}
     if unknown := sorted(set(options) - known):
         raise ValueError(f"codec {name!r} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    whole = {field.name for field in fields(CODECS[name]) if str(field.type) in ("int", "int | None")}
+    if fractions := [option for option in sorted(whole & options.keys()) if isinstance(options[option], float)]:
+        raise ValueError(f"codec {name!r}: {fractions[0]}={options[fractions[0]]} is no whole number")
     return CODECS[name](crop_size=crop_size, **options)

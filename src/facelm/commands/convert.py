@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facelm.models import HRNetV2
     from facelm.models.spec import ModelSpec
     from facelm.models.weights import WeightsFile
 
@@ -62,8 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts, and says what matched and what the weights mean."""
     from facelm.models import build_model
-    from facelm.models.cards import card_path, read_card
-    from facelm.models.weights import load_weights, open_weights
+    from facelm.models.cards import read_card
+    from facelm.models.reading import card_path
+    from facelm.models.weights import load_weights, open_weights, save_weights
     from facelm.predict.files import check_writable
 
     file = open_weights(args.source)
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         report = replace(report, notes=tuple(n for n in report.notes if not n.startswith(file.published.title)))
     print(report)
     check_writable(args.out.parent)
-    _write(net, args.out, "timm" if backbone else args.naming, half=args.half)
+    save_weights(net, args.out, "timm" if backbone else args.naming, half=args.half)
     if backbone:
         print(f"{args.out}: a backbone, without the head; a training starts from it with model.weights={args.out}")
     elif spec:
@@ -89,13 +89,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_request(args: argparse.Namespace, file: WeightsFile) -> None:
-    from facelm.models.cards import ENDINGS
+    from facelm.models.reading import CARD_ENDINGS
     from facelm.models.weights import NAMINGS
 
     if args.naming not in NAMINGS:
         raise ValueError(f"--naming {args.naming}: known are {', '.join(NAMINGS)}")
-    if args.out.suffix not in ENDINGS:
-        raise ValueError(f"--out {args.out}: give it one of the endings {', '.join(ENDINGS)}")
+    if args.out.suffix not in CARD_ENDINGS:
+        raise ValueError(f"--out {args.out}: give it one of the endings {', '.join(CARD_ENDINGS)}")
     if args.out.is_dir():
         raise IsADirectoryError(f"--out {args.out} is a folder; name a file in it")
     if args.out.exists() and args.out.samefile(file.path):
@@ -130,19 +130,11 @@ def _spec(args: argparse.Namespace, file: WeightsFile) -> ModelSpec | None:
     return ModelSpec(architecture=file.architecture or "", scheme=scheme, **said)
 
 
-def _write(net: HRNetV2, out: Path, naming: str, *, half: bool) -> None:
-    from facelm.models import save_weights
-
-    try:
-        save_weights(net, out, naming, half=half)
-    except RuntimeError as error:  # what torch makes of a full disk
-        raise OSError(f"{str(out)!r} was not written: {error}") from error
-
-
 def _tell(args: argparse.Namespace, file: WeightsFile, spec: ModelSpec) -> None:
     """Prints what the weights mean, and writes it beside them where facelm will look for it."""
     from facelm.commands.describe import describe, list_nme
-    from facelm.models.cards import card_path, write_card
+    from facelm.models.cards import write_card
+    from facelm.models.reading import card_path
 
     print("trained for:", describe(spec))
     facts = _facts(file, spec) | (args.facts or {})
@@ -175,11 +167,11 @@ def _facts(file: WeightsFile, spec: ModelSpec) -> dict[str, Any]:
 
 def _facts_file(text: str) -> dict[str, Any]:
     """The entries of a card that are not about the numbers in the file."""
-    import json
+    from facelm import checked
 
     known = {"nme": dict, "data": str, "licence": str, "recipe": str, "commit": str}
     try:
-        facts = json.loads(Path(text).read_text(encoding="utf-8"))
+        facts = checked.read_json(Path(text))
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"'{text}' cannot be read ({error})") from error
     if not isinstance(facts, dict) or any(not isinstance(value, known.get(key, ())) for key, value in facts.items()):

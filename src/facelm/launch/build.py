@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from facelm.addresses import without_keys
 from facelm.data.datamodule import FaceDataModule
 from facelm.evaluation.metrics import mean_shape
 from facelm.launch import ddp, slurm
@@ -109,7 +110,7 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
         channels_last=cfg.channels_last,
         compile_net=cfg.compile,
         native=cfg.native,
-        record=plain(cfg),
+        record=without_keys(plain(cfg)),
         mean_shape=shape.tolist(),
     )
 

@@ -7,11 +7,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
+
+from facelm.addresses import public
+from facelm.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +38,28 @@ def command_line(job: Callable[..., Result]) -> Callable[..., Result]:
     @functools.wraps(job)
     def run(*args: object, **kwargs: object) -> Result:
         try:
+            cut_hydra_s_record()
             return job(*args, **kwargs)
         except MISTAKES as error:
             if os.environ.get("FACELM_TRACEBACK"):
                 raise
+            said = public(str(error))
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                log.error(f"this job failed: {error}")
-                raise JobFailed(f"error: {error}") from error
-            print(f"error: {error}", file=sys.stderr)
+                log.error(f"this job failed: {said}")
+                raise JobFailed(f"error: {said}") from error
+            print(f"error: {said}", file=sys.stderr)
             sys.exit(1)
 
     return run
+
+
+def cut_hydra_s_record() -> None:
+    """Cuts user, password and query out of the addresses in what Hydra has written of this job and its sweep."""
+    hydra = HydraConfig.get()
+    files = list((Path(hydra.runtime.output_dir) / hydra.output_subdir).glob("*.yaml")) if hydra.output_subdir else []
+    if hydra.mode == RunMode.MULTIRUN:
+        files.append(Path(hydra.sweep.dir) / "multirun.yaml")
+    for file in filter(Path.is_file, files):
+        text = file.read_text(encoding="utf-8")
+        if (cut := public(text)) != text:
+            write_whole(file, cut)

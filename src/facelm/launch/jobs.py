@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,10 @@ from typing import IO, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+
+from facelm import checked
+from facelm.addresses import public, without_keys
+from facelm.files import write_whole
 
 RECORD = "result.json"
 SWEEP = "FACELM_SWEEP"
@@ -48,7 +52,7 @@ def recorded(job: Job) -> Iterator[dict[str, Any]]:
     before = read_record(job.folder).get("seconds") or 0.0
     record: dict[str, Any] = {
         "status": "running",
-        "overrides": list(job.overrides),
+        "overrides": without_keys(list(job.overrides)),
         "val_nme": None,
         "seconds": None,
         "error": None,
@@ -61,7 +65,8 @@ def recorded(job: Job) -> Iterator[dict[str, Any]]:
     except BaseException as error:
         gone = isinstance(error, SystemExit | KeyboardInterrupt)
         said = read_record(job.folder).get("error")  # by the rank that failed first
-        record |= {"status": "stopped" if gone else "failed", "error": said or f"{type(error).__name__}: {error}"}
+        said = public(said or f"{type(error).__name__}: {error}")
+        record |= {"status": "stopped" if gone else "failed", "error": said}
         raise
     finally:
         record["seconds"] = round(before + time.monotonic() - started, 1)
@@ -79,7 +84,7 @@ def first_to_fail(job: Job, rank: int) -> Iterator[None]:
     except Exception as error:
         record = read_record(job.folder)
         if record and not record.get("error"):
-            record["error"] = f"rank {rank}: {type(error).__name__}: {error}"
+            record["error"] = public(f"rank {rank}: {type(error).__name__}: {error}")
             write_whole_text(job.folder / RECORD, json.dumps(record, indent=1))
         raise
 
@@ -92,18 +97,37 @@ def key_of(override: str) -> str:
 def read_record(folder: Path) -> dict[str, Any]:
     """What `recorded` wrote into `folder`; empty where it wrote nothing."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        content = checked.read_json(folder / RECORD)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return checked_record(content, folder) if isinstance(content, dict) else {}
+
+
+def checked_record(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The entries of a result.json, plain, those that facelm reads of their types.
+
+    Raises:
+        ValueError: one is not.
+    """
+    try:
+        record = checked.mapping(checked.plain(dict(content), "it"), "it")
+        for name in {"status", "error"} & record.keys():
+            if record[name] is not None or name == "status":
+                checked.text(record[name], name)
+        if "overrides" in record:
+            checked.strings(record["overrides"], "overrides", most=1000)
+        for name in {"val_nme", "seconds"} & record.keys():
+            value = record[name]
+            if value is not None and value == value:  # a training that diverged leaves NaN
+                checked.number(value, name, 0, 1e12)
+    except ValueError as error:
+        raise ValueError(f"'{folder / RECORD}' was not written by facelm, or was changed: {error}") from error
+    return record
 
 
 def write_whole_text(path: Path, text: str) -> None:
     """Writes `path` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, text)
 
 
 # --- One GPU for each of several workers ----------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from facelm.launch import ddp
 from facelm.launch.build import plain
 from facelm.launch.jobs import RECORD, key_of, read_record
-from facelm.models.spec import read_facelm_checkpoint
+from facelm.launch.recorded import restored
+from facelm.models.spec import read_facelm_checkpoint, read_facts
 
 FIRST = "first"
 """The folder, in that of a run, of the training that it starts from."""
@@ -42,7 +43,7 @@ def resume_path(resume: str | None) -> str | None:
 def resumed_run(resume: str | None) -> dict[str, str]:
     """What the checkpoint that `resume=` means says of the run that wrote it (see `Tracker.identity`)."""
     path = resume_path(resume)
-    return dict(read_facelm_checkpoint(path)["facelm"].get("run", {})) if path else {}
+    return dict(read_facts(read_facelm_checkpoint(path), path).run) if path else {}
 
 
 def run_of(checkpoint: str) -> Path | None:
@@ -85,10 +86,14 @@ def continued(cfg: DictConfig) -> DictConfig:
     """`cfg`, but with the overrides of the run that `resume=` continues; what is typed now wins over them.
 
     So `resume=RUN` alone goes on with the run as it was. Hydra's list of overrides becomes the whole one too.
+
+    Raises:
+        ValueError: a recorded override is no plain value, see `recorded.restored`.
     """
     run = resumed_folder(cfg.resume)
-    everything = merged(read_record(run).get("overrides", []) if run else [], HydraConfig.get().overrides.task)
-    return cfg if everything == list(HydraConfig.get().overrides.task) else composed(everything)
+    typed = list(HydraConfig.get().overrides.task)
+    everything = merged(restored(read_record(run).get("overrides", []) if run else [], typed), typed)
+    return cfg if everything == typed else composed(everything)
 
 
 # --- Overrides -------------------------------------------------------------------------------------------------------

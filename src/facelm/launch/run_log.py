@@ -15,8 +15,10 @@ from omegaconf import DictConfig
 from torch import nn
 
 from facelm import __version__
+from facelm.addresses import without_keys
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import data_fingerprint
+from facelm.files import write_whole
 from facelm.launch.build import build, plain
 from facelm.launch.jobs import Job
 from facelm.launch.paths import CONF_DIR
@@ -54,9 +56,9 @@ def run_plan(cfg: DictConfig, run_dir: Path, job_type: str, resumed: Mapping[str
         folder=run_dir,
         experiment=cfg.name,
         job_type=job_type,
-        overrides=job.overrides,
+        overrides=without_keys(job.overrides),
         sweep=f"{cfg.name} {job.sweep.name}" if job.sweep else None,
-        config=plain(cfg),
+        config=without_keys(plain(cfg)),
         resumed=resumed,
     )
 
@@ -68,7 +70,7 @@ def run_facts(cfg: DictConfig, data: FaceDataModule, net: nn.Module) -> dict[str
     """
     macs = count_macs(net, cfg.crop.size)
     return {
-        "overrides": list(Job.current().overrides),
+        "overrides": without_keys(list(Job.current().overrides)),
         "commit": git_commit(),
         "versions": {"facelm": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         "data": {
@@ -84,7 +86,7 @@ def run_facts(cfg: DictConfig, data: FaceDataModule, net: nn.Module) -> dict[str
 def write_facts(facts: Mapping[str, Any], run_dir: Path) -> None:
     """Writes facts.json, which every run folder holds, whatever the tracker."""
     if is_main_process():
-        (run_dir / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_whole(run_dir / "facts.json", json.dumps(facts, indent=2) + "\n")
 
 
 def git_commit() -> str | None:

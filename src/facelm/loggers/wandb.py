@@ -130,6 +130,9 @@ class WandbTracker(Tracker):
                 silent=mode == "offline",  # `start` says it, once
                 reinit="create_new",  # a run that is open already, in a notebook say, is not ours
                 disable_git=True,  # facts.json has facelm's commit; wandb would record the current folder's
+                x_disable_meta=True,  # host, user, program and the command line, keys in its addresses included
+                host="",
+                program="facelm",
                 init_timeout=self._init_timeout,
                 finish_timeout=self._finish_timeout,
             ),
@@ -236,7 +239,7 @@ class WandbTracker(Tracker):
             return
         origin = checkpoint.get("run") or {}
         name = origin.get("artifact") or Path(checkpoint["path"]).name
-        facts = {"name": name, "path": str(checkpoint["path"]), "sha256": checkpoint["sha256"]}
+        facts = {"name": name, "sha256": checkpoint["sha256"]}
         with _harmless("the run lacks its checkpoint's name"):
             self._run.config.update({"source": facts}, allow_val_change=True)
         if self._run.offline or "artifact" not in origin:  # offline, use_artifact raises

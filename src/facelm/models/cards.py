@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from facelm import checked
+from facelm.files import write_whole
 from facelm.models.download import sha256
+from facelm.models.reading import CARD_ENDINGS, card_path, compare_with_card
 from facelm.models.spec import ModelSpec
-
-ENDINGS = (".safetensors", ".pth", ".pt")
-"""Of files that may have a card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,9 @@ class Card:
     """What is known about weights.
 
     `nme` is inter-ocular, in percent, by subset; `data` what they were trained on, `recipe` and `commit` how.
+
+    Raises:
+        ValueError: a value of a wrong type, or out of range.
     """
 
     spec: ModelSpec
@@ -32,10 +35,11 @@ class Card:
     recipe: str = ""
     commit: str = ""
 
-
-def card_path(weights: Path) -> Path:
-    """Where the card of the file `weights` lies: NAME.json for NAME.safetensors, NAME.pth.json for NAME.pth."""
-    return weights.with_suffix(".json") if weights.suffix == ".safetensors" else Path(f"{weights}.json")
+    def __post_init__(self) -> None:
+        checked.hexadecimal(self.sha256, "sha256", 64)
+        checked.scores(self.nme, "nme")
+        for name in ("data", "licence", "recipe", "commit"):
+            checked.text(getattr(self, name), name)
 
 
 def read_card(weights: Path) -> Card | None:
@@ -45,19 +49,16 @@ def read_card(weights: Path) -> Card | None:
         ValueError: the card is damaged, or belongs to other weights.
     """
     path = card_path(weights)
-    if weights.suffix not in ENDINGS or not path.is_file():
+    if weights.suffix not in CARD_ENDINGS or not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = checked.mapping(checked.read_json(path), "a card", [entry.name for entry in fields(Card)])
+        if missing := [name for name in ("spec", "sha256") if name not in content]:
+            raise ValueError(f"it has no {' and no '.join(missing)}")
         card = Card(**{**content, "spec": ModelSpec.from_dict(content["spec"])})
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"the card '{path}' cannot be used ({error}). Copy or install it again") from error
-    found = sha256(weights)
-    if found != card.sha256:
-        raise ValueError(
-            f"'{weights}' has the SHA-256 {found[:12]}..., the card beside it was written for {card.sha256[:12]}...: "
-            "one of the two was damaged or replaced. Copy or install both again"
-        )
+    compare_with_card(weights, sha256(weights))
     return card
 
 
@@ -65,5 +66,5 @@ def write_card(weights: Path, spec: ModelSpec, **facts: object) -> Card:
     """Writes the card of the file `weights` beside it; `facts` are the other entries of `Card`."""
     card = Card(spec=spec, sha256=sha256(weights), **facts)  # type: ignore[arg-type]
     content = json.dumps({**asdict(card), "spec": spec.to_dict()}, indent=2)
-    card_path(weights).write_text(content + "\n", encoding="utf-8")
+    write_whole(card_path(weights), content + "\n")
     return card

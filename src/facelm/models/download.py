@@ -10,11 +10,13 @@ import hashlib
 import logging
 import os
 import re
-import shutil
-import urllib.request
-import uuid
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from facelm.addresses import public
+from facelm.files import replacing
+from facelm.models.fetch import fetch
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,8 @@ OPEN_MMLAB = {
     "open-mmlab://msra/hrnetv2_w48": _OPEN_MMLAB + "hrnetv2_w48-d2186c55.pth",
 }
 
-_TIMEOUT_SECONDS = 30.0  # without an answer; not for the whole file
+
+_DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])[0-3]\d")
 
 
 def cache_folder() -> Path:
@@ -77,7 +80,7 @@ def local_file(source: str | Path) -> Path:
 
 def web_address(source: str) -> str:
     """The http(s) address behind `source`; raises ValueError if there is none."""
-    if source.startswith(("https://", "http://")):
+    if source.lower().startswith(("https://", "http://")):
         return source
     if source in OPEN_MMLAB:
         return OPEN_MMLAB[source]
@@ -85,9 +88,9 @@ def web_address(source: str) -> str:
         parts = source.removeprefix("hf://").split("/", 2)
         if len(parts) == 3 and all(parts):
             return "https://huggingface.co/{}/{}/resolve/main/{}".format(*parts)
-        raise ValueError(f"'{source}' names no file: write hf://organisation/repository/file")
+        raise ValueError(f"'{public(source)}' names no file: write hf://organisation/repository/file")
     raise ValueError(
-        f"cannot read the address '{source}'. Known are https://..., hf://organisation/repository/file and "
+        f"cannot read the address '{public(source)}'. Known are https://..., hf://organisation/repository/file and "
         f"{', '.join(OPEN_MMLAB)}"
     )
 
@@ -95,43 +98,59 @@ def web_address(source: str) -> str:
 def download(url: str) -> Path:
     """The cached copy of `url`, fetched if it is not there yet; its sha256 goes to the log.
 
-    It keeps its name, inside a folder of its own for every address. Written under a temporary name and renamed, so
-    that a broken download or a second process leaves no half file behind.
+    It keeps its name, inside a folder of its own for every address, and is there whole or not at all. Digits of a
+    sha256 that the name carries (`-eea53406.pth`, as OpenMMLab and torch.hub write them) have to be the file's; a copy
+    that is damaged since is fetched again. `fetch` says what bounds a download.
 
-    Raises: ConnectionError when it cannot be fetched, or arrives incomplete.
+    Raises:
+        ConnectionError: it cannot be fetched, arrives incomplete, or leads elsewhere.
+        ValueError: what arrived is not what the name says, or no weight file; it is not kept.
     """
-    name = url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    said = public(url)
+    name = PurePosixPath(urlsplit(url).path).name
+    if not name or len(name) > 200 or "\\" in name or not name.isprintable():
+        raise ValueError(f"'{said}' names no file")
     path = cache_folder() / "weights" / hashlib.sha256(url.encode()).hexdigest()[:12] / name
     if path.is_file():
-        return path
-    part = path.with_name(f"{name}.{uuid.uuid4().hex}.part")
-    log.info("downloading %s", url)
+        if _keeps_promise(name, sha256(path)):
+            return path
+        log.warning("%s was damaged since it was downloaded; it is fetched again", path)
+        path.unlink()
+    log.info("downloading %s", said)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(url, part)
-        part.replace(path)
+        with replacing(path) as part:
+            fetch(url, part)
+            digest = sha256(part)
+            if not _keeps_promise(name, digest):
+                raise ValueError(f"'{said}' promises another sha256 in its name than {digest[:12]}...: it is not kept")
+            if not _may_be_weights(part):
+                raise ValueError(f"what '{said}' answered is no weight file ({_beginning(part)}): it is not kept")
     except (OSError, HTTPException) as error:  # URLError, HTTPError and time-outs are OSErrors
         raise ConnectionError(
-            f"could not download '{url}': {error}. Fetch it on a machine with a network and set model.weights=FILE "
-            f"(or put it at '{path}'); to train without pretrained weights: model.weights=null"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    digest = sha256(path)
+            f"could not download '{said}': {public(str(error))}. Fetch it on a machine with a network and set "
+            f"model.weights=FILE (or put it at '{path}'); to train without pretrained weights: model.weights=null"
+        ) from None  # the cause names the whole address, keys and all
     log.info("saved %s (%.1f MB, sha256 %s)", path, path.stat().st_size / 1e6, digest)
-    promised = re.search(r"-([0-9a-f]{8})[._]", name)  # OpenMMLab and torch.hub put the first digits into the name
-    if promised and not digest.startswith(promised[1]):
-        log.warning("%s: its name promises a sha256 of %s..., it is %s", url, promised[1], digest)
     return path
 
 
-def _fetch(url: str, path: Path) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "facelm"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:
-        shutil.copyfileobj(answer, file)
-        expected, got = answer.headers.get("Content-Length"), file.tell()
-    if expected is not None and int(expected) != got:
-        raise ConnectionError(f"{got} of {expected} bytes arrived")
+def _keeps_promise(name: str, digest: str) -> bool:
+    """Whether the digits of a sha256 that a file's name carries, if any, are those of `digest`."""
+    promised = re.search(r"-([0-9a-f]{8,64})[._]", name)
+    return promised is None or bool(_DATE.fullmatch(promised[1])) or digest.startswith(promised[1])
+
+
+def _may_be_weights(path: Path) -> bool:
+    """Whether a file begins as a torch file (zip, or the older pickle and tar) or a .safetensors file does."""
+    with path.open("rb") as file:
+        head = file.read(262)
+    return head.startswith((b"PK\x03\x04", b"\x80")) or head[8:9] == b"{" or head[257:262] == b"ustar"
+
+
+def _beginning(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(40)
+    return f"{path.stat().st_size} bytes, beginning with {head!r}"
 
 
 def sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from facelm.geometry.affine import FloatArray
 from facelm.models import HRNetV2
 from facelm.models.cards import Card, read_card
-from facelm.models.spec import ModelSpec
+from facelm.models.spec import ModelSpec, read_facts
 from facelm.models.weights import WeightsFile, load_weights, open_weights
 
 
@@ -55,14 +55,14 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
     spec = known_spec(file)
     if spec is None:
         raise ValueError(
-            f"'{source}' holds weights, but not what they mean (codec, crop, pixel origin): it was not written by "
+            f"'{file.source}' holds weights, but not what they mean (codec, crop, pixel origin): it was not written by "
             "facelm, and neither its name nor its keys are those of a published checkpoint. `facelm convert` writes a "
             "file that says it"
         )
     net = spec.build_network()
     load_weights(net, file)
-    record = file.checkpoint.get("facelm") or {}
-    shape = record.get("mean_shape")
+    facts = None if file.checkpoint.get("facelm") is None else read_facts(file.checkpoint, file.path)
+    shape = facts.mean_shape if facts else None
     return LoadedModel(
         net=net.eval(),
         spec=replace(spec, **changes) if changes else spec,
@@ -71,8 +71,8 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         title=file.path.stem if card else known.title if known else file.path.name,
         published=dict(card.nme) if card else dict(known.nme) if known else {},
         notes=(known.note,) if known and known.note and not card else (),
-        record=record.get("config", {}),
-        run=record.get("run", {}),
+        record=facts.config if facts else {},
+        run=facts.run if facts else {},
         mean_shape=None if shape is None else np.asarray(shape, dtype=np.float64),
         card=card,
     )

@@ -6,8 +6,8 @@ names and numbers that are looked up in registries; the config stored beside it 
 
 from __future__ import annotations
 
-import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,12 +15,16 @@ from typing import Any
 
 import torch
 
-from facelm import __version__
+from facelm import __version__, checked
 from facelm.codec import Codec, build_codec
+from facelm.files import writing
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 from facelm.models import ARCHITECTURES, HRNetV2, build_model
 from facelm.models.inference import FLIPS, IMAGENET_MEAN, IMAGENET_STD
 from facelm.models.reading import read_checkpoint
+
+LARGEST_CROP = 2048
+"""Pixels of a crop's side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +53,31 @@ class ModelSpec:
     version: str = __version__
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"no architecture {self.architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")
+        name = checked.text(self.architecture, "model.name", longest=100)
+        if name not in ARCHITECTURES:
+            raise ValueError(f"no architecture {name!r}; known: {', '.join(sorted(ARCHITECTURES))}")
         if self.flip not in FLIPS:
-            raise ValueError(f"inference.flip is one of {', '.join(FLIPS)}; got {self.flip!r}")
-        if self.crop_size < 32 or self.crop_size % 32:
+            raise ValueError(f"inference.flip is one of {', '.join(FLIPS)}; got {checked.shown(self.flip)}")
+        if checked.integer(self.crop_size, "crop.size", 32, LARGEST_CROP) % 32:
             raise ValueError(f"crop.size is a multiple of 32 (the network halves it five times), got {self.crop_size}")
-        if self.pixel_origin not in (0, 1):
-            raise ValueError(f"data.pixel_origin is 0 or 1, got {self.pixel_origin!r}")
-        if not (isinstance(self.annotation_shift, int | float) and abs(self.annotation_shift) < 0.1):
+        checked.number(self.crop_scale, "crop.scale", 0.1, 10)
+        if type(self.pixel_origin) is not int or self.pixel_origin not in (0, 1):
+            raise ValueError(f"data.pixel_origin is 0 or 1, got {checked.shown(self.pixel_origin)}")
+        if not (checked.is_finite(self.annotation_shift) and abs(self.annotation_shift) < 0.1):
             raise ValueError(
                 f"inference.annotation_shift is a share of the box's side, 300W's is about 0.005; got "
-                f"{self.annotation_shift!r}"
+                f"{checked.shown(self.annotation_shift)}"
             )
+        checked.numbers(self.mean, "mean", 3, -1e4, 1e4)
+        checked.numbers(self.std, "std", 3, 1e-3, 1e4)
+        checked.text(self.version, "version", longest=100)
+        for option, value in checked.mapping(self.codec, "codec").items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                checked.number(value, f"codec.{option}", -1000, 1000)
+            elif not isinstance(value, str | bool | None):
+                raise ValueError(f"codec.{option} is a number or a name, got {checked.shown(value)}")
         self.build_codec()
+        checked.text(self.scheme, "landmarks", longest=100)
         self.landmark_scheme()
 
     @property
@@ -85,8 +100,15 @@ class ModelSpec:
         return self.annotation_shift * self.crop_size / self.crop_scale
 
     def build_codec(self) -> Codec:
-        """The codec at this crop size."""
-        return build_codec(dict(self.codec), self.crop_size)
+        """The codec at this crop size.
+
+        Raises:
+            ValueError: there is none such.
+        """
+        try:
+            return build_codec(dict(self.codec), self.crop_size)
+        except (TypeError, ArithmeticError) as error:  # an option of another type than it should be
+            raise ValueError(f"no codec {checked.shown(dict(self.codec))}: {error}") from error
 
     def landmark_scheme(self) -> LandmarkScheme:
         """The landmark scheme."""
@@ -108,28 +130,27 @@ class ModelSpec:
         Raises:
             ValueError: unknown or missing entries.
         """
-        known = {f.name for f in fields(cls)}
-        if unknown := set(plain) - known:
+        plain = checked.mapping(plain, "a model spec")
+        if unknown := set(plain) - {f.name for f in fields(cls)}:
             raise ValueError(
-                f"a model spec with unknown entries: {', '.join(sorted(unknown))}. It was written by facelm "
-                f"{plain.get('version', '?')}, this is {__version__}: update facelm"
+                f"a model spec with unknown entries: {', '.join(sorted(unknown))[:200]}. It was written by facelm "
+                f"{checked.shown(plain.get('version', '?'))}, this is {__version__}: update facelm"
             )
         if "architecture" not in plain:
             raise ValueError("a model spec without `architecture`")
-        tuples = {name: tuple(plain[name]) for name in ("mean", "std") if name in plain}
-        return cls(**{**plain, **tuples})
+        for name in ("mean", "std"):
+            if isinstance(plain.get(name), list):
+                plain[name] = tuple(plain[name])
+        return cls(**plain)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any], path: Path | str = "the checkpoint") -> ModelSpec:
         """The spec inside a facelm checkpoint.
 
         Raises:
-            ValueError: the checkpoint carries none, so it was not written by facelm.
+            ValueError: the checkpoint carries none, so it was not written by facelm, or what it says cannot be.
         """
-        facts = checkpoint.get("facelm") if isinstance(checkpoint, Mapping) else None
-        if not isinstance(facts, Mapping) or "spec" not in facts:
-            raise ValueError(f"{path} carries no facelm model spec: it was not written by facelm's training")
-        return cls.from_dict(facts["spec"])
+        return read_facts(checkpoint, path).spec
 
     def require_same_network(self, other: ModelSpec) -> None:
         """Raises ValueError if the weights of `self` mean something else than `other` expects."""
@@ -142,6 +163,56 @@ class ModelSpec:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts:
+    """What a checkpoint says beside its tensors, checked: plain values only, see `read_facts`.
+
+    `config` is the record of the run's config; `run` names the run in its tracker; `position` says where in the data it
+    stood; `mean_shape` is the mean training shape `[K, 2]` in units of the box.
+    """
+
+    spec: ModelSpec
+    config: Mapping[str, Any]
+    run: Mapping[str, str]
+    position: Mapping[str, Any]
+    mean_shape: Sequence[Sequence[float]] | None
+
+
+def read_facts(checkpoint: Mapping[str, Any], path: Path | str = "the checkpoint") -> CheckpointFacts:
+    """What facelm's training put into a checkpoint.
+
+    Raises:
+        ValueError: nothing, so it was not written by facelm; or a value of a wrong type, or out of range.
+    """
+    facts = checkpoint.get("facelm") if isinstance(checkpoint, Mapping) else None
+    if not isinstance(facts, Mapping) or "spec" not in facts:
+        raise ValueError(f"{path} carries no facelm model spec: it was not written by facelm's training")
+    try:
+        spec = ModelSpec.from_dict(facts["spec"])
+        shape, count = facts.get("mean_shape"), spec.landmark_scheme().num_landmarks
+        run = checked.mapping(facts.get("run", {}), "run")
+        position = checked.mapping(checked.plain(facts.get("position", {}), "position"), "position")
+        for name in {"epoch", "batches"} & position.keys():
+            checked.integer(position[name], f"position.{name}", 0, 2**40)
+        return CheckpointFacts(
+            spec=spec,
+            config=checked.mapping(checked.plain(facts.get("config", {}), "config"), "config"),
+            run={name: _run_name(value, f"run.{name}") for name, value in run.items()},
+            position=position,
+            mean_shape=None if shape is None else checked.finite_points(shape, "mean_shape", count, 10),
+        )
+    except ValueError as error:
+        raise ValueError(f"what '{path}' says of its weights cannot be used: {error}") from error
+
+
+def _run_name(value: object, name: str) -> str:
+    """A part of an address in a tracker: without what would change the address."""
+    said = checked.text(value, name, longest=200)
+    if not re.fullmatch(r"[\w .+@=-]*", said) or set(said) == {"."}:
+        raise ValueError(f"{name} is a name without / and other signs of an address, got {checked.shown(said)}")
+    return said
+
+
 def checkpoint_facts(
     spec: ModelSpec, record: Mapping[str, Any], mean_shape: Sequence[Sequence[float]] | None = None
 ) -> dict[str, Any]:
@@ -151,25 +222,17 @@ def checkpoint_facts(
 
 
 def write_whole(checkpoint: Mapping[str, Any], path: Path | str) -> None:
-    """Writes `checkpoint` to `path` whole or not at all: temporary file beside it, fsync, rename.
+    """Writes `checkpoint` to `path` whole or not at all.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; a previous file at `path` is untouched.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with writing(path) as file:
             torch.save(dict(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:
         # torch's zip writer reports a full disk as a RuntimeError.
         raise OSError(f"the checkpoint {path} was not written ({error}); a previous one is untouched") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_facelm_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -183,5 +246,5 @@ def read_facelm_checkpoint(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint {path}")
     checkpoint = read_checkpoint(path)
-    ModelSpec.from_checkpoint(checkpoint, path)
+    read_facts(checkpoint, path)
     return checkpoint

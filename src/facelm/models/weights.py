@@ -21,10 +21,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from facelm.addresses import public
+from facelm.files import writing
 from facelm.models.download import local_file, sha256
 from facelm.models.hrnet import ARCHITECTURES, HRNetV2
 from facelm.models.published import Published, recognise
-from facelm.models.reading import find_state, read_checkpoint
+from facelm.models.reading import compare_with_card, find_state, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +117,15 @@ def open_weights(source: str | Path) -> WeightsFile:
     no HRNetV2.
     """
     path = local_file(source)
+    digest = sha256(path)
+    compare_with_card(path, digest)
     checkpoint = read_checkpoint(path)
     try:
         state = find_state(checkpoint)
         naming = detect_naming(state)
     except ValueError as error:
-        raise ValueError(f"'{source}': {error}") from error
-    return WeightsFile(str(source), path, checkpoint, state, naming, sha256(path))
+        raise ValueError(f"'{public(str(source))}': {error}") from error
+    return WeightsFile(public(str(source)), path, checkpoint, state, naming, digest)
 
 
 def load_weights(net: HRNetV2, source: str | Path | WeightsFile, *, strict: bool = True) -> LoadReport:
@@ -199,19 +203,22 @@ def save_weights(net: HRNetV2, path: str | Path, naming: str = "release", *, hal
     With `half` convolutions are stored in float16, half the size; batch norms keep float32, whose variances reach
     below what float16 resolves. A file that is there is replaced once the new one is complete.
 
-    Raises: ValueError for an unknown naming.
+    Raises: ValueError for an unknown naming, OSError where it cannot be written.
     """
     path = Path(path)
-    part = path.with_name(path.name + ".part")
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     if half:
         state = {key: value.half() if value.ndim == 4 else value for key, value in state.items()}
     named = from_release_names(state, naming)
-    if path.suffix == ".safetensors":
-        part.write_bytes(save(named, metadata={"format": "pt"}))  # save_file makes a file that only its owner reads
-    else:
-        torch.save({"state_dict": named, "meta": {}} if naming.startswith("mmpose") else named, part)
-    part.replace(path)
+    wrapped = {"state_dict": named, "meta": {}} if naming.startswith("mmpose") else named
+    try:
+        with writing(path) as file:
+            if path.suffix == ".safetensors":
+                file.write(save(named, metadata={"format": "pt"}))
+            else:
+                torch.save(wrapped, file)
+    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
+        raise OSError(f"'{path}' was not written ({error})") from error
 
 
 def to_release_names(keys: Iterable[str], naming: str) -> dict[str, str]:

@@ -218,13 +218,16 @@ class BestCheckpoint(ModelCheckpoint):
             changed = []
         elif changed:
             log.warning(f"{', '.join(changed)}: val/nme is not what it was before, the best epoch is chosen anew")
-        if state is None or (state["dirpath"] == self.dirpath and not changed):
+        if state is None:
             return
         best = Path(str(self.dirpath)) / "best.ckpt"
-        if not changed and best.is_file() and Path(str(trainer.ckpt_path)).parent.samefile(best.parent):
-            paths = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
-            scores = {str(best): score for score in state["best_k_models"].values()}
-            state.update(paths, dirpath=self.dirpath, best_k_models=scores)
+        score = state.get("best_model_score")
+        kept = isinstance(score, Tensor) and not changed and best.is_file()
+        if kept and Path(str(trainer.ckpt_path)).parent.samefile(best.parent):
+            # Only its score is the checkpoint's: Lightning deletes the former best by the path that it is told here.
+            path = str(best)
+            paths = dict.fromkeys(("best_model_path", "kth_best_model_path"), path)
+            state.update(paths, dirpath=self.dirpath, best_k_models={path: score}, kth_value=score, last_model_path="")
         else:  # another run's folder: its best epoch is among those that follow
             del checkpoint["callbacks"][self.state_key]
 

@@ -1,0 +1,132 @@
+"""What a record may say: overrides and configs that a file keeps, as plain values under plain names and nothing else.
+
+A run folder and a checkpoint may come from anybody. What they recorded is restored where it is a string, a number or a
+list or mapping of them. What names a class (`_target_`), a config outside `conf/`, a launcher, or something to be
+interpolated (`${...}`) is typed again by whoever trusts it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from facelm import checked
+from facelm.launch.jobs import key_of
+
+Check = Callable[[object, str], Any]
+
+_PATHS = ("resume", "run_dir", "report_dir")
+"""Keys of the top level that hold a path; the others are names of values or of files of `conf/`."""
+
+_KEY = re.compile(r"[A-Za-z]\w*(\.[A-Za-z0-9]\w*)*")
+
+
+def _path(value: object, name: str) -> str | None:
+    return None if value is None else checked.text(value, name, longest=4096)
+
+
+DATA: Mapping[str, Check] = {
+    "root": lambda value, name: checked.text(value, name, longest=4096),
+    "annotations": lambda value, name: checked.one_of(value, name, ("pts", "json", "csv")),
+    "annotations_at": _path,
+    "train_list": _path,
+    "val_list": _path,
+    "on_error": lambda value, name: checked.one_of(value, name, ("raise", "skip")),
+    "hold_out": lambda value, name: checked.number(value, name, 0, 1),
+    "seed": lambda value, name: checked.integer(value, name, -(2**63), 2**64),
+    "eval_batch_size": lambda value, name: checked.integer(value, name, 1, 2**16),
+    "num_workers": lambda value, name: checked.integer(value, name, 0, 256),
+}
+"""Of a recorded `data`, the keys that say which faces were measured and how they were read; no other is looked at."""
+
+
+def recorded_data(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of DATA in the config that a checkpoint keeps, checked.
+
+    Raises:
+        ValueError: one is of another type, out of range, or would be interpolated.
+    """
+    data = checked.mapping(record.get("data") or {}, "the recorded data")
+    found = {key: check(data[key], f"the recorded data.{key}") for key, check in DATA.items() if key in data}
+    for key, value in found.items():
+        if _interpolates(value):
+            raise ValueError(
+                f"the recorded data.{key}={checked.shown(value)} would be interpolated: of a record only plain values "
+                f"are used. If you trust it, type data.{key}= yourself"
+            )
+    return found
+
+
+def restored(recorded: Iterable[str], typed: Sequence[str]) -> list[str]:
+    """The overrides of a run that is continued, without those that `typed` says anew.
+
+    Raises:
+        ValueError: one names code, another config folder, or something to interpolate; it is to be typed again.
+    """
+    said = {key_of(override) for override in typed}
+    kept = [override for override in recorded if key_of(override) not in said]
+    refused = [f"'{override}' ({reason})" for override in kept if (reason := _not_plain(override))]
+    if refused:
+        raise ValueError(
+            f"the run was started with {', '.join(refused[:4])[:600]}. Of a recorded run plain values alone are "
+            "restored; type it again beside resume= if it is yours"
+        )
+    return kept
+
+
+def _not_plain(override: str) -> str | None:
+    """Why a recorded override is not restored; None for a plain value under a plain name."""
+    if re.search(r"\$\\*\{", override):
+        return "an interpolation"
+    key = key_of(override)
+    top = key.partition(".")[0]
+    if not _KEY.fullmatch(key) or top == "hydra":
+        return "its key is none of a plain value"
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except (HydraException, RecursionError):
+        return "it cannot be read"
+    if parsed.is_sweep_override():
+        return "a sweep"
+    try:
+        value = checked.plain(parsed.value(), key)
+    except ValueError as error:
+        return str(error)
+    if _interpolates(value):
+        return "an interpolation"
+    if _names_code(value):
+        return "it names code"
+    if key == top and key not in _PATHS and any(_leads_away(one) for one in _leaves(value)):
+        return "a config outside conf/"
+    return None
+
+
+def _leaves(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _leaves(one)
+    else:
+        yield value
+
+
+def _interpolates(value: object) -> bool:
+    return any(isinstance(one, str) and re.search(r"\$\\*\{", one) for one in _leaves(value))
+
+
+def _names_code(value: object) -> bool:
+    """Whether a key in it is one of Hydra's own (`_target_`, `_args_`, ...), or reaches into another (`a.b`)."""
+    if isinstance(value, Mapping):
+        return any(not re.fullmatch(r"[A-Za-z0-9][\w -]*", key) or _names_code(one) for key, one in value.items())
+    return isinstance(value, list) and any(map(_names_code, value))
+
+
+def _leads_away(value: object) -> bool:
+    """Whether a string, taken for the name of a config, leads out of its group."""
+    return isinstance(value, str) and (".." in PurePath(value).parts or value.startswith(("/", "\\", "~")))

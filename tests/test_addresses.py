@@ -1,0 +1,67 @@
+"""Keys in addresses stay with whoever typed them: no file of a run holds one."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import TINY, compose
+from facelm.addresses import public, without_keys
+from facelm.launch.run_log import run_plan
+from facelm.loggers.tracker import RunPlan
+
+KEYED = "https://me:t0k3n@host.invalid/w-eea53406.pth?X-Amz-Signature=s3cr3t&b=1"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (KEYED, "https://host.invalid/w-eea53406.pth"),
+        (f"model.weights='{KEYED}'", "model.weights='https://host.invalid/w-eea53406.pth'"),
+        ("weights: https://h:80/b.ckpt?x=y#z\nname: a", "weights: https://h:80/b.ckpt\nname: a"),
+        (r"checkpoint=https\://h/x?t=1", r"checkpoint=https\://h/x"),
+        ("https://h/x;t=1", "https://h/x"),
+        ("https://u:p@q@h/x", "https://h/x"),
+        ("https://u:p%40q@h/x", "https://h/x"),
+        ("hf://org/repo/file.pth", "hf://org/repo/file.pth"),
+        ("data.root='/a?b#c'", "data.root='/a?b#c'"),
+    ],
+)
+def test_public(said, told):
+    assert public(said) == told
+
+
+def test_within_plain_values():
+    assert without_keys({"a": [KEYED, 1, None], "b": {"c": (KEYED,)}}) == {
+        "a": [public(KEYED), 1, None],
+        "b": {"c": (public(KEYED),)},
+    }
+
+
+def test_what_a_tracker_is_told(tmp_path):
+    cfg = compose("train", f"model.weights='{KEYED}'", f"run_dir={tmp_path}", f"report_dir={tmp_path}")
+    plan = run_plan(cfg, tmp_path, "train", {})
+    assert plan.config["model"]["weights"] == public(KEYED)
+    assert "s3cr3t" not in str(plan)
+    short = RunPlan(folder=tmp_path, experiment="x", overrides=(f"model.weights={public(KEYED)}",)).short_overrides()
+    assert short == ["weights=w-eea53406.pth"]
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate"])
+def test_no_file_of_a_run_holds_one(tmp_path, program):
+    """Hydra's own records, the log, result.json; the download itself fails, as the host does not exist."""
+    keyed = f"model.weights='{KEYED}'" if program == "train" else f"checkpoint='{KEYED}'"
+    overrides = [*TINY[:1], *TINY[2:]] if program == "train" else []
+    data = ["data=drawn", f"data.root={tmp_path / 'data'}", "data.counts={train: 6, common: 2, challenge: 2, test: 2}"]
+    command = [sys.executable, "-m", f"facelm.{program}", *overrides, *data, keyed, f"hydra.run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "could not download 'https://host.invalid/w-eea53406.pth'" in done.stderr
+    shutil.rmtree(tmp_path / "data", ignore_errors=True)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(file.name == "overrides.yaml" for file in files)
+    holding = [file.name for file in files if b"s3cr3t" in file.read_bytes() or b"t0k3n" in file.read_bytes()]
+    assert not holding
+    assert "s3cr3t" not in done.stdout + done.stderr
+    assert "t0k3n" not in done.stdout + done.stderr
