@@ -54,8 +54,8 @@ def train(cfg: DictConfig) -> float | None:
         if trainer.is_global_zero:
             best = run_dir / "checkpoints" / "best.ckpt"
             if best.is_file():
-                report(best, data, trainer, Path(cfg.report_dir))
-                tracker.log_report(Path(cfg.report_dir))
+                report(best, data, trainer, Path(cfg.report_dir).expanduser())
+                tracker.log_report(Path(cfg.report_dir).expanduser())
             scores = {"best": score, "last": trainer.callback_metrics.get("val/nme")}  # None: nothing was left to train
             known = {name: float(nme) for name, nme in scores.items() if nme is not None}
             tracker.log_checkpoints(best.parent, known)

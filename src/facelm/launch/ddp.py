@@ -25,6 +25,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
+from facelm.launch.jobs import RankKilledError
+
 log = logging.getLogger(__name__)
 
 STARTED_BY = "FACELM_STARTED_BY"
@@ -145,7 +147,8 @@ def run_ranks(
     if stopped or STOPPED in (rank.returncode for rank in ranks):
         raise SystemExit(STOPPED)
     if failed is not None:
-        raise ChildProcessError(_account(failed, ranks, logs[failed]))
+        kind = RankKilledError if ranks[failed].returncode < 0 else ChildProcessError
+        raise kind(_account(failed, ranks, logs[failed]))
 
 
 def end_with_parent() -> None:
@@ -167,7 +170,7 @@ def _first_failure(ranks: Sequence[Process]) -> int | None:
     while True:
         codes = [rank.poll() for rank in ranks]
         if failed := [rank for rank, code in enumerate(codes) if code not in (None, 0, STOPPED)]:
-            return failed[0]
+            return min(failed, key=lambda rank: ranks[rank].returncode >= 0)  # the one that a signal ended is the cause
         if None not in codes:
             return None
         time.sleep(0.1)

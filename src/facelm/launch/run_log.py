@@ -17,6 +17,7 @@ from torch import nn
 from facelm import __version__
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import data_fingerprint
+from facelm.files import write_whole
 from facelm.launch.build import build, plain
 from facelm.launch.jobs import Job
 from facelm.launch.paths import CONF_DIR
@@ -84,7 +85,7 @@ def run_facts(cfg: DictConfig, data: FaceDataModule, net: nn.Module) -> dict[str
 def write_facts(facts: Mapping[str, Any], run_dir: Path) -> None:
     """Writes facts.json, which every run folder holds, whatever the tracker."""
     if is_main_process():
-        (run_dir / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_whole(run_dir / "facts.json", json.dumps(facts, indent=2) + "\n")
 
 
 def git_commit() -> str | None:
