@@ -9,7 +9,6 @@ import logging
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -27,18 +26,9 @@ from facelm.launch import ddp
 from facelm.launch.build import build_callbacks, build_data, build_lit, build_trainer, model_spec
 from facelm.launch.ddp import resolve_devices
 from facelm.launch.errors import command_line
-from facelm.launch.jobs import SWEEP, Job, first_to_fail, key_of, read_record, recorded, take_a_gpu
+from facelm.launch.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
 from facelm.launch.paths import CONF_DIR
-from facelm.launch.resume import (
-    FIRST,
-    composed,
-    continued,
-    first_changes,
-    merged,
-    resume_path,
-    resumed_run,
-    stopped_in_first,
-)
+from facelm.launch.resume import continued, refuse_first, resume_path, resumed_run
 from facelm.launch.run_log import run_facts, tracked, write_facts
 from facelm.loggers import Tracker
 from facelm.models.loading import load_model
@@ -66,8 +56,8 @@ def train(cfg: DictConfig) -> float | None:
         if trainer.is_global_zero:
             best = run_dir / "checkpoints" / "best.ckpt"
             if best.is_file():
-                report(best, data, trainer, Path(cfg.report_dir))
-                tracker.log_report(Path(cfg.report_dir))
+                report(best, data, trainer, Path(cfg.report_dir).expanduser())
+                tracker.log_report(Path(cfg.report_dir).expanduser())
             scores = {"best": score, "last": trainer.callback_metrics.get("val/nme")}  # None: nothing was left to train
             known = {name: float(nme) for name, nme in scores.items() if nme is not None}
             tracker.log_checkpoints(best.parent, known)
@@ -121,52 +111,6 @@ def evaluate_apart(checkpoint: Path, report_dir: Path, device: str) -> None:
         )
 
 
-# --- Two trainings, one after the other ------------------------------------------------------------------------------
-
-
-def after_first(cfg: DictConfig, job: Job) -> tuple[DictConfig, Job]:
-    """The config and the job of the training that starts from the last weights of another, which is done before.
-
-    `cfg.first` holds what is different in the first training, unless it was typed for both; it lies in `first/` of the
-    run folder. With `resume=` a first training that was stopped goes on, and one that is finished is not repeated.
-
-    Raises:
-        ValueError: srun or torchrun started this process.
-    """
-    resumed = cfg.resume is not None
-    if (resumed or cfg.first is None) and not (resumed and stopped_in_first(cfg.resume)):
-        return cfg, job
-    folder = Path(cfg.resume if resumed else cfg.run_dir).expanduser().absolute() / FIRST
-    last = folder / "checkpoints" / "last.ckpt"
-    if not (resumed and read_record(folder).get("status") == "finished"):
-        do_first(cfg, job, folder, resume=ddp.quoted(folder) if resumed and last.is_file() else "null")
-    then = ["first=null", "resume=null", f"model.weights={ddp.quoted(last)}"]
-    job = replace(job, overrides=tuple(merged(job.overrides, then)))
-    return composed(job.overrides), job
-
-
-def do_first(cfg: DictConfig, job: Job, folder: Path, *, resume: str) -> None:
-    """The first training, in `folder`."""
-    changes = first_changes(cfg, job.overrides)
-    if ddp.is_rank():
-        raise ValueError(
-            f"the first training ({' '.join(changes)}) is started from one process, not from each rank of srun or "
-            "torchrun: run it as a job of its own with first=null, then this one with first=null "
-            "model.weights=RUN/checkpoints/last.ckpt"
-        )
-    log.info(f"first training: {' '.join(changes)}, in {folder}")
-    name = f"name={ddp.quoted(f'{cfg.name}_first')}"
-    place = ["first=null", name, f"run_dir={ddp.quoted(folder)}", f"resume={resume}"]
-    both = [override for override in job.overrides if key_of(override) != "logger.id"]  # which names the other run
-    before = Job(tuple(merged(both, [*changes, *place])), folder, job.sweep)
-    try:
-        with recorded(before) as record:
-            record["val_nme"] = train_on_all_devices(composed(before.overrides), before)
-    except SystemExit:
-        log.warning(f"that was the first training; resume={folder.parent} goes on with it, and then with the second")
-        raise
-
-
 # --- The Hydra job --------------------------------------------------------------------------------------------------
 
 
@@ -217,19 +161,25 @@ def ranks_to_start(cfg: DictConfig, job: Job) -> int:
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
 @command_line
-def main(cfg: DictConfig) -> float | None:
-    """The Hydra entry; returns the best validation NME, which sweepers minimise."""
+def hydra_job(cfg: DictConfig) -> float | None:
+    """The Hydra job; returns the best validation NME, which sweepers minimise."""
     cfg = continued(cfg)
     job = Job.current()
     if ddp.global_rank():
         if ddp.STARTED_BY not in os.environ:
             logging.disable(logging.INFO)  # rank 0 says it; the ranks of srun and torchrun share one train.log
         with first_to_fail(job, ddp.global_rank()):
-            train_on_all_devices(*after_first(cfg, job))
+            train_on_all_devices(cfg, job)
         return None
     with recorded(job) as record:
-        score = record["val_nme"] = train_on_all_devices(*after_first(cfg, job))
+        score = record["val_nme"] = train_on_all_devices(cfg, job)
     return score
+
+
+def main() -> None:
+    """The command; `sys.argv` holds what was typed."""
+    refuse_first(sys.argv[1:])
+    hydra_job()
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from facelm.data.workers import STOP_SIGNALS
 from facelm.launch import slurm
+from facelm.launch.jobs import RankKilledError
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,8 @@ def run_ranks(
     if stopped or set(codes) & set(STOPPED):
         raise SystemExit(128 + (signal.SIGINT if 128 + signal.SIGINT in codes else signal.SIGTERM))
     if failed is not None:
-        raise ChildProcessError(_account(failed, ranks, logs[failed]))
+        kind = RankKilledError if ranks[failed].returncode < 0 else ChildProcessError
+        raise kind(_account(failed, ranks, logs[failed]))
 
 
 def end_with_parent() -> None:
@@ -182,7 +184,7 @@ def _first_failure(ranks: Sequence[Process]) -> int | None:
     while True:
         codes = [rank.poll() for rank in ranks]
         if failed := [rank for rank, code in enumerate(codes) if code not in (None, 0, *STOPPED)]:
-            return failed[0]
+            return min(failed, key=lambda rank: ranks[rank].returncode >= 0)  # the one that a signal ended is the cause
         if None not in codes:
             return None
         time.sleep(0.1)

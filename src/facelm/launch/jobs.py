@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,11 +18,15 @@ from hydra.types import RunMode
 
 from facelm import checked
 from facelm.addresses import public, without_keys
-from facelm.files import write_whole
+from facelm.files import process_lives, write_whole
 
 RECORD = "result.json"
 SWEEP = "FACELM_SWEEP"
 """The sweep's folder, for the ranks of a job, which Hydra does not know to be part of a sweep."""
+
+
+class RankKilledError(ChildProcessError):
+    """A signal ended a rank; what the others then say is only that somebody is gone."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +61,24 @@ def recorded(job: Job) -> Iterator[dict[str, Any]]:
         "val_nme": None,
         "seconds": None,
         "error": None,
+        **own_process(),
     }
     started = time.monotonic()
-    write_whole_text(job.folder / RECORD, json.dumps(record, indent=1))
+    write_whole(job.folder / RECORD, json.dumps(record, indent=1))
     try:
         yield record
         record["status"] = "finished"
     except BaseException as error:
         gone = isinstance(error, SystemExit | KeyboardInterrupt)
-        said = read_record(job.folder).get("error")  # by the rank that failed first
+        said = read_record(job.folder).get("error")  # by the rank that failed first, unless one could not say it
+        if isinstance(error, RankKilledError):
+            said = None
         said = public(said or f"{type(error).__name__}: {error}")
         record |= {"status": "stopped" if gone else "failed", "error": said}
         raise
     finally:
         record["seconds"] = round(before + time.monotonic() - started, 1)
-        write_whole_text(job.folder / RECORD, json.dumps(record, indent=1))
+        write_whole(job.folder / RECORD, json.dumps(record, indent=1))
 
 
 @contextmanager
@@ -85,7 +93,7 @@ def first_to_fail(job: Job, rank: int) -> Iterator[None]:
         record = read_record(job.folder)
         if record and not record.get("error"):
             record["error"] = public(f"rank {rank}: {type(error).__name__}: {error}")
-            write_whole_text(job.folder / RECORD, json.dumps(record, indent=1))
+            write_whole(job.folder / RECORD, json.dumps(record, indent=1))
         raise
 
 
@@ -125,9 +133,29 @@ def checked_record(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return record
 
 
-def write_whole_text(path: Path, text: str) -> None:
-    """Writes `path` whole or not at all."""
-    write_whole(path, text)
+def own_process() -> dict[str, Any]:
+    """Host, number and start of this process: others of the machine can tell whether it still runs."""
+    return {"host": socket.gethostname(), "process": os.getpid(), "process_start": _start_of(os.getpid())}
+
+
+def is_killed(record: Mapping[str, Any]) -> bool:
+    """Whether a record says "running" of a process of this machine that is gone; of another machine nobody can say."""
+    pid = record.get("process")
+    if record.get("status") != "running" or record.get("host") != socket.gethostname():
+        return False
+    if not isinstance(pid, int) or not 0 < pid < 2**31:  # whatever the file says
+        return False
+    return not process_lives(pid) or _start_of(pid) != record.get("process_start")
+
+
+def _start_of(pid: int) -> int | None:
+    """When a process began, in the kernel's ticks: numbers are given again. None where the system does not say."""
+    try:
+        return int(
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        )
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 # --- One GPU for each of several workers ----------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 """Going on with a run: what `resume=` means, and the overrides of a run as a list that can be changed.
 
-A run is its folder: the overrides that it was started with lie in result.json, its state in checkpoints/last.ckpt, and
-those of the training that it starts from, if there is one (`first` in a config), in `first/`.
+A run is its folder: the overrides that it was started with lie in result.json, its state in checkpoints/last.ckpt.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from facelm.launch import ddp
-from facelm.launch.build import plain
 from facelm.launch.jobs import RECORD, key_of, read_record
 from facelm.launch.recorded import restored
 from facelm.models.spec import read_facelm_checkpoint, read_facts
-
-FIRST = "first"
-"""The folder, in that of a run, of the training that it starts from."""
 
 
 def resume_path(resume: str | None) -> str | None:
@@ -52,20 +47,12 @@ def run_of(checkpoint: str) -> Path | None:
     return folder.parent if folder.name == "checkpoints" and (folder.parent / RECORD).is_file() else None
 
 
-def stopped_in_first(resume: str) -> bool:
-    """Whether the run folder `resume` holds a first training, and nothing yet of the one that starts from it."""
-    run = Path(resume).expanduser()
-    return (run / FIRST / RECORD).is_file() and not (run / "checkpoints" / "last.ckpt").is_file()
-
-
 def resumed_folder(resume: str | None) -> Path | None:
-    """The folder of the run that `resume=` means, also of one that was stopped during its first training.
+    """The folder of the run that `resume=` means.
 
     Raises:
         FileNotFoundError: there is nothing to go on with.
     """
-    if resume is not None and stopped_in_first(resume):
-        return Path(resume).expanduser().absolute()
     path = resume_path(resume)
     return run_of(path) if path else None
 
@@ -92,22 +79,13 @@ def continued(cfg: DictConfig) -> DictConfig:
     """
     run = resumed_folder(cfg.resume)
     typed = list(HydraConfig.get().overrides.task)
-    everything = merged(restored(read_record(run).get("overrides", []) if run else [], typed), typed)
+    recorded = read_record(run).get("overrides", []) if run else []
+    recorded = [override for override in recorded if override != "first=null"]  # a key that older runs had
+    everything = merged(restored(recorded, typed), typed)
     return cfg if everything == typed else composed(everything)
 
 
 # --- Overrides -------------------------------------------------------------------------------------------------------
-
-
-def as_overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """A part of a config as overrides: `{"crop": {"size": 128}}` is `["crop.size=128"]`."""
-    lines: list[str] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            lines += as_overrides(value, f"{prefix}{key}.")
-        else:
-            lines.append(f"{prefix}{key}={json.dumps(value, ensure_ascii=False)}")
-    return lines
 
 
 def merged(overrides: Iterable[str], later: Iterable[str]) -> list[str]:
@@ -127,11 +105,18 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     return hydra.compose(str(job.job.config_name), overrides=[*overrides, *ddp.search_path()])
 
 
-def first_changes(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
-    """`cfg.first` as overrides, without what `typed` says for both trainings."""
-    keys = {key_of(override) for override in typed}
-    return [
-        change
-        for change in as_overrides(plain(cfg.first))
-        if key_of(change) not in keys or {"first", f"first.{key_of(change)}"} & keys
-    ]
+def refuse_first(typed: Iterable[str]) -> None:
+    """Ends the command where `first` is typed, which was a training done before this one, in one command.
+
+    Raises:
+        SystemExit: it is; the message says what to type now.
+    """
+    for one in typed:
+        if key_of(one).partition(".")[0] == "first":
+            print(
+                f"error: {one}: one command makes one training now. Run the first by itself "
+                "(experiment=hrnetv2_w18_cpu_128, or your own), then this one with "
+                "model.weights=RUN_OF_THE_FIRST/checkpoints/last.ckpt",
+                file=sys.stderr,
+            )
+            sys.exit(1)

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-from facelm.launch.jobs import RECORD, read_record, write_whole_text
+from facelm.files import write_whole
+from facelm.launch.jobs import RECORD, read_record
 
 log = logging.getLogger(__name__)
 
@@ -142,5 +143,5 @@ def _give_up(said: str, rank: int, folder: Path) -> None:
     record = read_record(folder) if rank == 0 else {}
     if record:
         record |= {"status": "failed", "error": said}
-        write_whole_text(folder / RECORD, json.dumps(record, indent=1))
+        write_whole(folder / RECORD, json.dumps(record, indent=1))
     os._exit(1)

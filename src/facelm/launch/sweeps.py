@@ -19,7 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from facelm.evaluation.report import in_report, table_lines
-from facelm.launch.jobs import RECORD, key_of, read_record, write_whole_text
+from facelm.files import write_whole
+from facelm.launch.jobs import RECORD, is_killed, key_of, read_record
 from facelm.loggers.tracker import MACHINERY
 
 BEST = "best val"
@@ -54,7 +55,7 @@ def read_run(folder: Path, name: str | None = None) -> Row:
     return Row(
         name=name or folder.name,
         overrides=tuple(overrides),
-        status=record.get("status", "evaluated"),
+        status="killed" if is_killed(record) else record.get("status", "evaluated"),
         val=record.get("val_nme"),
         nme={subset: row["nme"] for subset, row in report["subsets"].items() if row["nme"] is not None},
         seconds=record.get("seconds"),
@@ -104,8 +105,8 @@ def write_table(folder: Path, rows: Sequence[Row], title: str) -> None:
     for row in rows:
         numbers = [row.nme.get(name) for name in names]
         writer.writerow([row.name, " ".join(row.overrides), row.status, row.val, *numbers, row.seconds, row.error])
-    write_whole_text(folder / "sweep.csv", text.getvalue())
-    write_whole_text(folder / "sweep.md", f"# {title}\n\n{table(rows)}")
+    write_whole(folder / "sweep.csv", text.getvalue())
+    write_whole(folder / "sweep.md", f"# {title}\n\n{table(rows)}")
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:

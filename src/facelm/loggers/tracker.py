@@ -38,7 +38,7 @@ class RunPlan:
         short = []
         for override in self.overrides:
             key, _, value = override.lstrip("+").partition("=")
-            if key.lstrip("~").partition(".")[0] in (*MACHINERY, "experiment", "name") or override == "first=null":
+            if key.lstrip("~").partition(".")[0] in (*MACHINERY, "experiment", "name"):
                 continue
             value = value.strip("'\"").rstrip("/").rpartition("/")[2]
             short.append(f"{key.rpartition('.')[2]}={value}" if value else key)
