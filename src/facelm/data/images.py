@@ -153,7 +153,7 @@ def _damaged_chunk(png: bytes) -> str:
         length, kind = struct.unpack_from(">I4s", png, place)
         end = place + 8 + length
         if end + 4 > len(png) or zlib.crc32(view[place + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            return kind.decode("ascii", "backslashreplace")
+            return str(kind, "ascii", "backslashreplace")
         if kind == b"IEND":
             break
         place = end + 4

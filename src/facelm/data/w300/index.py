@@ -18,6 +18,7 @@ import numpy as np
 
 from facelm.data.faces import Face
 from facelm.data.images import decoded_size, image_size
+from facelm.data.plausible import check_shape
 from facelm.data.synthetic.folder import MARKER
 from facelm.data.w300.annotations import Annotation, find_annotation_files, read_annotations, read_pts, read_text
 from facelm.data.w300.layout import (
@@ -170,6 +171,7 @@ def _face(name: str, entry: _Entry, pixel_origin: int, size_of: Callable[[Path],
     landmarks_image = entry.read(pixel_origin)
     if not interocular(landmarks_image) > 0:
         raise ValueError(f"{entry.image}: both outer eye corners are one point; errors are measured in their distance")
+    check_shape(landmarks_image, str(entry.image))
     box = box_from_landmarks(landmarks_image)
     if size_of:
         _check_in_image(entry.image, size_of(entry.image), landmarks_image, box)
