@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from facelm.data.plausible import UNLIKE_A_FACE, check_shape, unlike_a_face
+from facelm.data.synthetic.folder import MARKER
 from facelm.data.w300.index import index_faces
 from w300_tree import pts_text, some_landmarks, write_tree
 
@@ -44,3 +45,10 @@ def test_indexing_lists_and_skips_them(tmp_path):
         index_faces(tmp_path, "train")
     with pytest.warns(UserWarning, match="left out"):
         assert [face.name for face in index_faces(tmp_path, "train", on_error="skip")] == ["afw/2"]
+
+
+def test_drawn_faces_are_never_refused(tmp_path):
+    stored = write_tree(tmp_path, ["afw/1"])
+    (tmp_path / "afw/1.pts").write_text(pts_text(reversed_jaw(stored["afw/1"])))
+    (tmp_path / MARKER).touch()
+    assert len(index_faces(tmp_path, "train")) == 1
