@@ -108,7 +108,7 @@ def check_shape(landmarks_image: FloatArray, where: str) -> None:
     if left <= UNLIKE_A_FACE:
         return
     cause = "the points are in another order than 300W's, or of something else"
-    if unlike_a_face(landmarks_image * [1, -1]) <= UNLIKE_A_FACE:
+    if unlike_a_face(landmarks_image * [1, -1]) <= UNLIKE_A_FACE / 2:  # a reversed jaw alone is more unlike
         cause = "the points are mirrored: x and y are exchanged, y counts from below, or left and right are swapped"
     raise ValueError(
         f"{where}: the points are no face ({left:.2f} of their spread is unlike one, {UNLIKE_A_FACE} allowed); "
