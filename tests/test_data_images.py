@@ -103,7 +103,7 @@ class TestDamage:
         content[100:2000] = bytes(1900)
         path.write_bytes(content)
         assert image_size(path) == (200, 150)
-        with pytest.raises(ValueError, match=r"inside\.png: the image cannot be decoded"):
+        with pytest.raises(ValueError, match=r"inside\.png: the image is damaged"):
             read_image(path)
 
 
@@ -133,3 +133,13 @@ class TestReadImage:
         path = write_image(tmp_path / "Gesichter äöü 顔" / "face é 1.jpg", 30, 20)
         assert read_image(path).shape == (20, 30, 3)
         assert image_size(path) == (30, 20)
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_png_with_one_flipped_bit_is_refused(tmp_path, place):
+    path = write_image(tmp_path / "a.png")
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png: the image is damaged: the checksum"):
+        read_image(path)

@@ -99,3 +99,21 @@ class TestCounts:
             ["full", "300", "689"],
         ]
         assert "2,000" in count_table({"helen/trainset": 2000})
+
+
+@pytest.mark.parametrize(
+    "names", [("img 1 12.jpg", "img 11 2.jpg"), ("face 1.jpg", "face1.png"), ("face 1.pts", "face1.pts", "face1.jpg")]
+)
+def test_names_that_spaces_alone_tell_apart_are_not_mixed(tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="differ in spaces alone"):
+        list_folder(tmp_path)
+
+
+def test_a_pair_may_differ_in_spaces(tmp_path):
+    for name in ("image_092 _01.jpg", "image_092_01.pts"):
+        (tmp_path / name).touch()
+    assert [(files.image.name, files.pts.name) for files in list_folder(tmp_path).values()] == [
+        ("image_092 _01.jpg", "image_092_01.pts")
+    ]

@@ -215,7 +215,7 @@ class TestBadFaces:
         content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
         damaged.write_bytes(content)
         assert names(index_faces(tmp_path, "train")) == ["afw/1", "afw/2"]
-        with pytest.warns(UserWarning, match="afw/2: .*cannot be decoded"):
+        with pytest.warns(UserWarning, match="afw/2: .*is damaged"):
             assert names(index_faces(tmp_path, "train", on_error="skip")) == ["afw/1"]
 
     def test_nothing_left_after_skipping(self, tree):

@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from facelm.data.plausible import _FRONTAL
+
 NAMES = {
     "train": ["afw/11_1", "afw/11_2", "helen/trainset/5_1", "lfpw/trainset/image_0001"],
     "common": ["helen/testset/7_1", "lfpw/testset/image_0001"],
@@ -28,8 +30,10 @@ CSV_COLUMNS = ["image_name", "scale", "center_w", "center_h", *POINT_COLUMNS]
 
 
 def some_landmarks(seed: int = 0, low: float = 20.0, high: float = 75.0) -> Stored:
-    """68 points inside a square, with up to four decimals as in 300W."""
-    return np.random.default_rng(seed).uniform(low, high, (68, 2)).round(4)
+    """A face of 68 points that fills the square from `low` to `high` roughly, with up to four decimals as in 300W."""
+    plain = (_FRONTAL - _FRONTAL.min(0)) / np.ptp(_FRONTAL, axis=0)
+    shaken = plain + np.random.default_rng(seed).uniform(-0.05, 0.05, (68, 2))
+    return (low + (high - low) * shaken.clip(0, 1)).round(4)
 
 
 def pts_text(stored: Stored) -> str:

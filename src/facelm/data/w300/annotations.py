@@ -23,8 +23,14 @@ from facelm.geometry.landmarks import IBUG68
 
 NUM_LANDMARKS = IBUG68.num_landmarks
 CSV_POINTS = tuple(f"original_{i}_{axis}" for i in range(NUM_LANDMARKS) for axis in "xy")
-CSV_COLUMNS = ("image_name", "scale", "center_w", "center_h", *CSV_POINTS)
-JSON_FIELDS = ("image_id", "keypoints", "center", "scale")  # of an annotation: those that mmpose reads
+CSV_COLUMNS = ("image_name", *CSV_POINTS)
+"""Columns that are read; the published scale, center_w and center_h may be absent."""
+
+LARGEST = 1e6
+"""No photograph has so many pixels on a side: a coordinate beyond is damage."""
+_UNLABELLED = ((0.0, 0.0), (-1.0, -1.0))
+"""What tools write for a point that nobody placed; 300W's formats have no other mark for it."""
+JSON_FIELDS = ("image_id", "keypoints")  # of an annotation; center and scale are not read and may be absent
 
 # The published files that make up a split, the first complete set that is found.
 _PUBLISHED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -55,19 +61,23 @@ def read_pts(path: Path, pixel_origin: int = 1) -> FloatArray:
     Convention: image pixels; 0-based with `pixel_origin=1`, as stored with 0.
 
     Raises:
-        ValueError: no braces, another number of points than 68, or anything but finite numbers between the braces.
+        ValueError: no braces, or more than one pair of them, which is several faces in one file; another number of
+            points than 68; anything but finite numbers between the braces; points that nobody placed.
     """
     _, opening, rest = read_text(path).partition("{")
-    body, closing, _ = rest.partition("}")
+    body, closing, after = rest.partition("}")
     if not opening or not closing:
         raise ValueError(
             f"{path}: no points between braces; the file is cut short, or no .pts file. "
             "Unpack it again from iBUG's archive"
         )
+    if "{" in body or "{" in after:
+        raise ValueError(f"{path}: more than one block of points; a .pts file holds one face. Split it, a file a face")
     points = [line.split() for line in body.splitlines() if line.strip()]
     for number, point in enumerate(points):
         if len(point) != 2:
-            raise ValueError(f"{path}: point {number} is {' '.join(point)!r}, not two numbers")
+            hint = "; numbers are separated by a space, not a comma" if "," in "".join(point) else ""
+            raise ValueError(f"{path}: point {number} is {' '.join(point)!r}, not two numbers{hint}")
     return _landmarks([value for point in points for value in point], str(path), pixel_origin)
 
 
@@ -218,6 +228,15 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int) -> FloatArr
     if not np.isfinite(stored).all():
         bad = int(np.argmin(np.isfinite(stored).all(axis=1)))
         raise ValueError(f"{where}: point {bad} is ({stored[bad, 0]}, {stored[bad, 1]}), not finite")
+    if abs(stored).max() > LARGEST:
+        bad = int(abs(stored).max(axis=1).argmax())
+        raise ValueError(f"{where}: point {bad} is ({stored[bad, 0]:g}, {stored[bad, 1]:g}), far beyond any photograph")
+    unlabelled = [i for i, point in enumerate(stored.tolist()) if tuple(point) in _UNLABELLED]
+    if unlabelled:
+        raise ValueError(
+            f"{where}: point {_some(unlabelled)} at (0, 0) or (-1, -1), as tools write points that nobody placed; "
+            f"300W labels all {NUM_LANDMARKS}. Label them, or leave the face out"
+        )
     return stored - pixel_origin
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from facelm.data.faces import Face
 from facelm.data.images import decoded_size, image_size
+from facelm.data.plausible import check_shape
 from facelm.data.synthetic.folder import MARKER
 from facelm.data.w300.annotations import Annotation, find_annotation_files, read_annotations, read_pts, read_text
 from facelm.data.w300.layout import (
@@ -93,10 +94,11 @@ def index_faces(
         entries = {name: entry for name, entry in entries.items() if name in listed}
         problems = {name: problem for name, problem in problems.items() if name in listed}
     size_of = (decoded_size if on_error == "skip" else image_size) if check_images else None
+    drawn = (root / MARKER).exists()  # exact, and of wilder heads than anybody photographs
     faces = []
     for name, entry in sorted(entries.items()):
         try:
-            faces.append(_face(name, entry, pixel_origin, size_of))
+            faces.append(_face(name, entry, pixel_origin, size_of, drawn))
         except (ValueError, OSError) as error:
             problems[name] = str(error)
     _report(problems, faces, split, root, on_error)
@@ -165,11 +167,15 @@ def _entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[di
     return {name: entry for name, entry in entries.items() if name not in problems}, problems
 
 
-def _face(name: str, entry: _Entry, pixel_origin: int, size_of: Callable[[Path], tuple[int, int]] | None) -> Face:
+def _face(
+    name: str, entry: _Entry, pixel_origin: int, size_of: Callable[[Path], tuple[int, int]] | None, drawn: bool
+) -> Face:
     """The face, or ValueError that says why it cannot be used."""
     landmarks_image = entry.read(pixel_origin)
     if not interocular(landmarks_image) > 0:
         raise ValueError(f"{entry.image}: both outer eye corners are one point; errors are measured in their distance")
+    if not drawn:
+        check_shape(landmarks_image, str(entry.image))
     box = box_from_landmarks(landmarks_image)
     if size_of:
         _check_in_image(entry.image, size_of(entry.image), landmarks_image, box)

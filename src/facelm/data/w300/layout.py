@@ -72,14 +72,29 @@ def parse_name(text: str) -> tuple[str, str]:
 
 
 def list_folder(path: Path) -> dict[str, Files]:
-    """Photographs and .pts of one folder by bare name (no spaces, no ending), sorted; hidden files are left out."""
+    """Photographs and .pts of one folder by bare name (no spaces, no ending), sorted; hidden files are left out.
+
+    Spaces count for nothing only because some of iBUG's names have one too many: a photograph and a .pts that differ
+    in them are a pair, two photographs or two .pts are not one face.
+
+    Raises:
+        ValueError: names that differ in spaces alone and would be one face.
+    """
     found: dict[str, Files] = {}
+    spelled: dict[tuple[str, bool], str] = {}
     for file_name in sorted(os.listdir(path)):
         bare, ending = os.path.splitext(file_name)
         ending = ending.lower()
         if file_name.startswith(".") or ending not in (*IMAGE_ENDINGS, ".pts"):
             continue
-        files = found.setdefault(bare.replace(" ", ""), Files())
+        name = bare.replace(" ", "")
+        first = spelled.setdefault((name, ending == ".pts"), bare)
+        if first != bare:
+            raise ValueError(
+                f"{path}: {first!r} and {bare!r} differ in spaces alone, which 300W's names leave out: both would be "
+                f"the face {name!r}. Rename one of them and its .pts"
+            )
+        files = found.setdefault(name, Files())
         if ending == ".pts":
             files.pts = files.pts or path / file_name
         elif files.image is None or _rank(ending) < _rank(files.image.suffix.lower()):
