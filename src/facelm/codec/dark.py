@@ -62,9 +62,8 @@ class DarkCodec(Codec):
         """Heatmaps and weights; the weight is `visible`, or 0 for points more than 3 sigma outside the map."""
         return encode_unrounded(self, landmarks_crop, visible)
 
-    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Sub-pixel points and scores."""
-        heatmaps = self._heatmaps_to_decode(heatmaps)
         x, y, scores = first_peaks(heatmaps)
         steps = newton_steps(self._logarithm_of_blurred(heatmaps), x, y)
         inside = (x > 1) & (x < self.heatmap_size - 2) & (y > 1) & (y < self.heatmap_size - 2)

@@ -57,13 +57,21 @@ class Codec(ABC):
             visible: `[B, K]`; points below 0.5 get a blank map. None: all are visible.
         """
 
-    @abstractmethod
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Points `[B, K, 2]` in pixels of the crop and their scores `[B, K]`, the largest value of each map.
+
+        A map that holds NaN, or infinity as its largest value, has no point: NaN.
 
         Raises:
             ValueError: `heatmaps` is not floating point `[B, K, H, W]` with H = W = `heatmap_size`.
         """
+        points, scores = self._decode(self._heatmaps_to_decode(heatmaps))
+        known = scores.abs() < torch.inf  # not of NaN, which is the largest value of every map that holds it
+        return torch.where(known[..., None], points, torch.nan), scores
+
+    @abstractmethod
+    def _decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """`decode` of heatmaps of the right shape, in a type that can be computed with."""
 
     def landmarks_in_image(self, landmarks_crop: Tensor, image_from_crop: Tensor) -> Tensor:
         """`landmarks_crop` `[B, K, 2]` moved into the image by the affine maps `[B, 3, 3]`.

@@ -40,9 +40,8 @@ class MMPoseCodec(Codec):
         # A point marked invisible keeps its (small) weight even outside, since mmpose skips it before it looks.
         return heatmaps, torch.where(seen | (visible < 0.5), visible, 0)
 
-    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Points to a quarter cell (1 pixel) and scores."""
-        heatmaps = self._heatmaps_to_decode(heatmaps)
         x, y, scores = first_peaks(heatmaps)
         cells = torch.stack([x, y], -1).to(heatmaps)
         steps = torch.where(_may_step(x, y, self.heatmap_size), quarter_steps(heatmaps, x, y), 0)

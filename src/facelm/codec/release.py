@@ -45,9 +45,8 @@ class ReleaseCodec(Codec):
         heatmaps = draw_windows(cells, self.sigma, self.heatmap_size, drawn)
         return heatmaps, torch.ones_like(cells[..., 0])
 
-    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Points to a quarter cell and scores; a map without a positive value decodes to (-2, -2)."""
-        heatmaps = self._heatmaps_to_decode(heatmaps)
         x, y, scores = first_peaks(heatmaps)
         inside = (x > 0) & (x < self.heatmap_size - 1) & (y > 0) & (y < self.heatmap_size - 1)
         steps = torch.where(inside[..., None], quarter_steps(heatmaps, x, y), 0)

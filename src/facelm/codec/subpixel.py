@@ -66,9 +66,8 @@ class SubpixelCodec(Codec):
         """
         return encode_unrounded(self, landmarks_crop, visible)
 
-    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Sub-pixel points and scores."""
-        heatmaps = self._heatmaps_to_decode(heatmaps)
         x, y, scores = first_peaks(heatmaps)
         steps, has_top = self._steps(heatmaps, x, y, scores)
         fallback = torch.where(scores[..., None] > 0, quarter_steps(heatmaps, x, y), 0)

@@ -25,7 +25,7 @@ from facelm.launch.ddp import environment_plugins, resolve_devices
 from facelm.launch.paths import CONF_DIR
 from facelm.models.spec import ModelSpec
 from facelm.training.batch_norm import WarmedStatistics
-from facelm.training.callbacks import WarmedEMA, WholeFileCheckpoints, checkpoints, console
+from facelm.training.callbacks import FiniteLoss, WarmedEMA, WholeFileCheckpoints, checkpoints, console
 from facelm.training.lit import LitLandmarks
 from facelm.training.throughput import Throughput
 
@@ -122,6 +122,7 @@ def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
     return [
         *([WarmedStatistics()] if cfg.bn_warmup else []),
         *averaging,
+        FiniteLoss(),
         Throughput(),
         *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps, slurm.when_stopped(cfg.slurm_requeue)),
         *console(cfg.trainer.enable_progress_bar),

@@ -142,6 +142,17 @@ def find_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     return {key.removeprefix("module.").replace("_orig_mod.", ""): value for key, value in tensors.items()}
 
 
+def require_finite(state: dict[str, Tensor]) -> None:
+    """Raises ValueError where a weight is NaN or infinite: such a network gives landmarks that mean nothing."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            count = int((~torch.isfinite(tensor)).sum())
+            raise ValueError(
+                f"{count} of the {tensor.numel():,} numbers of {name} are not finite: the training that wrote it had "
+                "diverged, or the file was changed. An earlier checkpoint may be whole"
+            )
+
+
 def _unwanted(path: Path, error: Exception) -> str:
     """The names of what the file would run."""
     try:

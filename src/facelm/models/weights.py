@@ -26,7 +26,7 @@ from facelm.files import writing
 from facelm.models.download import local_file, sha256
 from facelm.models.hrnet import ARCHITECTURES, HRNetV2
 from facelm.models.published import Published, recognise
-from facelm.models.reading import compare_with_card, find_state, read_checkpoint
+from facelm.models.reading import compare_with_card, find_state, read_checkpoint, require_finite
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,7 @@ def open_weights(source: str | Path) -> WeightsFile:
     try:
         state = find_state(checkpoint)
         naming = detect_naming(state)
+        require_finite(state)
     except ValueError as error:
         raise ValueError(f"'{public(str(source))}': {error}") from error
     return WeightsFile(public(str(source)), path, checkpoint, state, naming, digest)

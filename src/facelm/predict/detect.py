@@ -6,6 +6,7 @@ A detector's box is not the box that the network was trained with; `convention` 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,16 +57,25 @@ class DlibDetector:
                 "yourself (boxes=[[x1, y1, x2, y2]], convention=...; on the command line --boxes CSV), or use YuNet "
                 "with a model file of your own"
             ) from error
-        self._detect = dlib.get_frontal_face_detector()
+        self._make = dlib.get_frontal_face_detector
+        self._of_thread = threading.local()  # dlib keeps what it computes in the detector: one for each thread
 
     def __call__(self, image: Image) -> FloatArray:
         """Boxes `[N, 4]`, the surest first."""
         for copy, scale in copies_to_look_at(image):
-            rectangles, scores, _ = self._detect.run(copy, 0, 0.0)
+            rectangles, scores, _ = self._detector().run(copy, 0, 0.0)
             if len(rectangles):
                 boxes = np.array([(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in rectangles], np.float64)
                 return to_image_pixels(boxes[np.argsort(scores)[::-1]], scale)
         return np.empty((0, 4))
+
+    def _detector(self) -> Any:
+        if not hasattr(self._of_thread, "detector"):
+            self._of_thread.detector = self._make()
+        return self._of_thread.detector
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DlibDetector, (self.convention,)
 
 
 class YuNetDetector:
@@ -84,6 +94,8 @@ class YuNetDetector:
         self, model: str | Path, convention: BoxConvention = CONVENTIONS["square"], threshold: float = 0.7
     ) -> None:
         self.convention = convention
+        self._made_from = model, convention, threshold
+        self._lock = threading.Lock()  # it is told the size of each image before it looks at it
         path = Path(model).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
@@ -103,13 +115,17 @@ class YuNetDetector:
     def __call__(self, image: Image) -> FloatArray:
         """Boxes `[N, 4]`, the surest first."""
         for copy, scale in copies_to_look_at(image):
-            self._detect.setInputSize((copy.shape[1], copy.shape[0]))
-            _, found = self._detect.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
+            with self._lock:
+                self._detect.setInputSize((copy.shape[1], copy.shape[0]))
+                _, found = self._detect.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
             if found is not None and len(found):
                 found = found[np.argsort(found[:, -1])[::-1]].astype(np.float64)
                 boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
                 return to_image_pixels(boxes, scale)
         return np.empty((0, 4))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return YuNetDetector, self._made_from
 
 
 def copies_to_look_at(image: Image) -> Iterator[tuple[Image, float]]:

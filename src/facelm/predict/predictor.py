@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, overload
@@ -112,6 +113,9 @@ class Predictor:
 
     Raises:
         ValueError: no such device, flip test or backend, `annotation_shift` is none, or `refine` is negative.
+
+    Several threads may call one predictor; the network takes one at a time. It can be pickled, and sent to a process
+    that was spawned or forked.
     """
 
     def __init__(
@@ -126,6 +130,13 @@ class Predictor:
         refine: int = 1,
         backend: str = "auto",
     ) -> None:
+        options: dict[str, Any] = {
+            "flip": flip,
+            "annotation_shift": annotation_shift,
+            "refine": refine,
+            "backend": backend,
+        }
+        self._made_from = net, spec, {"device": str(device), "detector": detector, **options}
         if refine < 0:
             raise ValueError(f"refine={refine}: it is how often a face is cropped again, 0 or more")
         self.device = pick_device(device)
@@ -137,6 +148,10 @@ class Predictor:
         self.codec = spec.build_codec()
         self.refine = refine
         self._detector = detector
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        net, spec, options = self._made_from
+        return partial(type(self), **options), (net, spec)
 
     @classmethod
     def load(cls, source: str | Path = DEFAULT_MODEL, device: str | torch.device = "auto", **options: Any) -> Predictor:
@@ -197,8 +212,8 @@ class Predictor:
     def training_boxes(self, photograph: Photograph, xyxy: Any = None, convention: Convention = "tight") -> list[Box]:
         """The training boxes of the faces in `xyxy` `[N, 4]`, or of those that the detector finds."""
         if xyxy is None:
-            self._detector = self._detector or DlibDetector()
-            found, convention = self._detector(photograph.pixels), self._detector.convention
+            detector = self._detector = self._detector or DlibDetector()
+            found, convention = detector(photograph.pixels), detector.convention
         else:
             found = check_boxes(xyxy, *photograph.size)
         convention = get_convention(convention) if isinstance(convention, str) else convention

@@ -78,6 +78,33 @@ class Stopped(SystemExit):
         super().__init__(128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM))
 
 
+class DivergedError(ValueError):
+    """The training has numbers that are not finite; it cannot go on from there."""
+
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(
+            f"{what} is not a finite number after step {step}: the training has diverged. The usual causes are a "
+            "learning rate that is too high (optim.optimizer.lr, trainer.gradient_clip_val) and 16 bit arithmetic "
+            "(trainer.precision); last.ckpt, if there is one, is of an earlier step"
+        )
+
+
+class FiniteLoss(Callback):
+    """Ends a training whose loss is not a finite number: at once on a CPU, on a GPU when the loss is logged.
+
+    Raises:
+        DivergedError: it is not.
+    """
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at the step's loss, where that costs no waiting for the device."""
+        logged = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if (pl_module.device.type == "cpu" or logged) and not torch.isfinite(outputs["loss"]):
+            raise DivergedError("the loss", trainer.global_step)
+
+
 class LastCheckpoint(Checkpoint):
     """last.ckpt after every epoch, every `every_n_steps` optimizer steps, and wherever the training ends.
 
@@ -140,8 +167,15 @@ class LastCheckpoint(Checkpoint):
         stop = self._is_told(trainer)
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         if stop or due or _ends_here(trainer):
-            trainer.save_checkpoint(self.path, weights_only=False)
+            self._save(trainer, pl_module)
             self._saved_to_stop = stop
+
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes last.ckpt, unless the weights are not numbers: the one before is then what to go on from."""
+        for name, parameter in pl_module.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise DivergedError(f"the weight {name}", trainer.global_step)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Stops here if the run was told to: by now the loggers have the last batch, which is in the checkpoint."""
@@ -151,7 +185,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves after validation, unless the epoch was broken off: what is to go on from is on disk then."""
         if trainer.is_last_batch:
-            trainer.save_checkpoint(self.path, weights_only=False)
+            self._save(trainer, pl_module)
         if self._is_told(trainer):
             self._leave(trainer)
 

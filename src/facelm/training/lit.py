@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -129,6 +131,12 @@ class LitLandmarks(L.LightningModule):
         self.val_errors.reset()
         distances = point_distances(faces.predicted, faces.target)
         error = nme(per_face_error(distances, interocular(faces.target, self.scheme)))
+        if not math.isfinite(error):
+            lost = int((~np.isfinite(faces.predicted).all(axis=(1, 2))).sum())
+            raise ValueError(
+                f"val/nme is {error}: {lost} of {len(faces.index)} validation faces have landmarks that are no numbers. "
+                "The training has diverged, or started from such weights; a lower optim.optimizer.lr is the usual cure"
+            )
         # Every rank has computed the same value from all faces: nothing is left to reduce.
         self.log("val/nme", 100.0 * error, batch_size=len(faces.index), prog_bar=True, rank_zero_only=False)
 

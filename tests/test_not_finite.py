@@ -1,0 +1,78 @@
+"""NaN and infinity are said, never turned into numbers: in heatmaps, weights, losses and validations."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from conftest import TINY
+from facelm.codec import build_codec
+from facelm.models import load_weights, save_weights
+from facelm.predict import Predictor
+from tiny_networks import tiny
+
+CODECS = {"mmpose": 1.5, "dark": 2.0, "release": 1.0, "subpixel": 1.5}
+
+
+@pytest.mark.parametrize("name", CODECS)
+class TestDecoding:
+    def test_a_map_with_nan_has_no_point_and_the_others_keep_theirs(self, name):
+        codec = build_codec({"name": name, "sigma": CODECS[name]}, 64)
+        heatmaps, _ = codec.encode(torch.tensor([[[20.0, 30.0], [40.0, 12.0], [33.0, 33.0], [50.0, 50.0]]]))
+        clean, _ = codec.decode(heatmaps)
+        heatmaps[0, 0] = torch.nan
+        heatmaps[0, 1, 15, 0] = torch.nan  # far from the peak
+        heatmaps[0, 2, 3, 3] = torch.inf
+        points, scores = codec.decode(heatmaps)
+        assert torch.isnan(points[0, :3]).all()
+        assert not torch.isfinite(scores[0, :3]).any()
+        assert torch.equal(points[0, 3], clean[0, 3])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, bad):
+    net = tiny()
+    with torch.no_grad():
+        net.head[0].weight[0, 0] = bad
+    path = tmp_path / "damaged.safetensors"
+    save_weights(net, path)
+    untouched = tiny(seed=1)
+    before = untouched.conv1.weight.clone()
+    with pytest.raises(ValueError, match=r"head\.0\.weight are not finite"):
+        load_weights(untouched, path)
+    assert torch.equal(untouched.conv1.weight, before)
+
+
+def test_a_run_s_checkpoint_too(trained_run, tmp_path):
+    checkpoint = torch.load(trained_run / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["state_dict"]["net.conv1.weight"][0] = math.nan
+    torch.save(checkpoint, tmp_path / "best.ckpt")
+    with pytest.raises(ValueError, match=r"conv1\.weight are not finite"):
+        Predictor.load(tmp_path / "best.ckpt")
+
+
+def test_a_training_that_diverges_fails_and_keeps_what_it_had(drawn_root, tmp_path):
+    run = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "facelm.train",
+        *TINY,
+        "data=w300",
+        f"data.root={drawn_root}",
+        f"hydra.run.dir={run}",
+    ]
+    command += ["optim.optimizer.lr=1e30", "checkpoint.every_n_steps=1", "trainer.max_epochs=4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "diverged" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((run / "result.json").read_text())["status"] == "failed"
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        state = torch.load(path, weights_only=True)["state_dict"]
+        assert all(torch.isfinite(value).all() for value in state.values()), path
