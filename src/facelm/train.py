@@ -24,7 +24,7 @@ from facelm.evaluate import evaluate
 from facelm.launch import ddp
 from facelm.launch.build import build_callbacks, build_data, build_lit, build_trainer, model_spec
 from facelm.launch.ddp import resolve_devices
-from facelm.launch.errors import command_line
+from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import SWEEP, Job, first_to_fail, key_of, read_record, recorded, take_a_gpu
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.resume import (
@@ -213,6 +213,7 @@ def ranks_to_start(cfg: DictConfig, job: Job) -> int:
     return resolve_devices(cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.max_devices)[1]
 
 
+@program
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
 @command_line
 def main(cfg: DictConfig) -> float | None:
