@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +56,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, drawn_root: Path) -> SimpleN
         "trainer.max_epochs=2",
         "logger=wandb",
     ]
-    overrides += ["logger.notes=two jobs", "logger.tags=[drawn]", "optim.optimizer.lr=-1,0.002"]
+    overrides += ["logger.wandb.notes=two jobs", "logger.wandb.tags=[drawn]", "optim.optimizer.lr=-1,0.002"]
     command = [sys.executable, "-m", "facelm.train", "-m", *overrides, f"hydra.sweep.dir={folder}"]
     exit_code, output = in_a_terminal(command, environment)
     runs = {run.path.relative_to(folder).parts[0]: run for run in map(read_offline_run, offline_runs(folder))}
@@ -97,7 +97,9 @@ class TestSweep:
 
     def test_asks_nothing_and_says_once_a_run_that_it_is_offline(self, sweep):
         assert sweep.output.count("W&B is offline (no key; WANDB_API_KEY or `wandb login` gives one)") == 2
-        assert not re.search(r"(?<![.\w])wandb:", sweep.output)  # its own banner and its questions; our logger is facelm....wandb
+        assert not re.search(
+            r"(?<![.\w])wandb:", sweep.output
+        )  # its own banner and its questions; our logger is facelm....wandb
         assert str(sweep.good.path.parent) in sweep.output
 
     def test_everything_of_wandb_is_inside_the_run_folder(self, sweep):

@@ -155,7 +155,9 @@ def do_first(cfg: DictConfig, job: Job, folder: Path, *, resume: str) -> None:
     log.info(f"first training: {' '.join(changes)}, in {folder}")
     name = f"name={ddp.quoted(f'{cfg.name}_first')}"
     place = ["first=null", name, f"run_dir={ddp.quoted(folder)}", f"resume={resume}"]
-    both = [override for override in job.overrides if key_of(override) != "logger.id"]  # which names the other run
+    both = [
+        override for override in job.overrides if key_of(override) != "logger.wandb.id"
+    ]  # which names the other run
     before = Job(tuple(merged(both, [*changes, *place])), folder, job.sweep)
     try:
         with recorded(before) as record:

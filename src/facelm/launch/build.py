@@ -128,7 +128,7 @@ def build_optimizer(node: Any) -> Any:
         given = {name: value for name, value in node.items() if not name.startswith("_")}
         raise ValueError(
             f"optim.optimizer: {node._target_} refuses {given} ({error}). Give it options that it has: "
-            "optim.optimizer.KEY=VALUE sets one, +optim.optimizer.KEY=VALUE adds one, ~optim.optimizer.KEY takes one away"
+            "+optim.optimizer.KEY=VALUE adds one, ~optim.optimizer.KEY takes one away"
         ) from error
     return make
 
@@ -166,7 +166,7 @@ def chosen_callbacks(cfg: DictConfig) -> list[Callback]:
 
 
 def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
-    """Batch norm statistics, averaged weights if `ema.decay` is set, throughput, checkpoints, progress bar, and `callbacks`.
+    """Batch norm statistics, averaged weights if `ema.decay` is set, throughput, checkpoints, console, `callbacks`.
 
     A learning-rate monitor or progress bar of `callbacks` takes the place of the built-in one.
     """

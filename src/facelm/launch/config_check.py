@@ -188,7 +188,7 @@ def nearest(key: str, known: Iterable[str]) -> str | None:
     namesakes = [one for one in known if one.split(".")[-1] == last]
     namesakes.sort(key=lambda one: (one.split(".")[0] != first, one.count(".")))
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-    return (namesakes or close or difflib.get_close_matches(key, known, n=1, cutoff=0.5) or [None])[0]
+    return next(iter(namesakes or close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)), None)
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
@@ -198,7 +198,7 @@ def did_you_mean(key: str, known: Iterable[str]) -> str:
 
 
 def with_nearest(error: BaseException, arguments: Sequence[str]) -> list[str]:
-    """A line for each override among `arguments` whose key does not exist, where `error` is Hydra's about such a key."""
+    """A line for each override among `arguments` whose key does not exist, where `error` is Hydra's about one."""
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return []
     typed = [one for one in arguments if "=" in one and not one.startswith(("-", "+", "~", "hydra"))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -14,6 +13,8 @@ from typing import IO, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+
+from facelm.files import take_lock
 
 RECORD = "result.json"
 SWEEP = "FACELM_SWEEP"
@@ -136,11 +137,8 @@ def claim_gpu(folder: Path, gpus: Sequence[str]) -> str | None:
     """
     for gpu in gpus:
         file = (folder / f".gpu_{gpu}.lock").open("a", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-        else:
+        if take_lock(file, wait=False):
             _held.append(file)
             return gpu
+        file.close()
     return None
