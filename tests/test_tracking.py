@@ -56,7 +56,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, drawn_root: Path) -> SimpleN
         "trainer.max_epochs=2",
         "logger=wandb",
     ]
-    overrides += ["logger.notes=two jobs", "logger.tags=[drawn]", "optim.optimizer.lr=-1,0.002"]
+    overrides += ["logger.wandb.notes=two jobs", "logger.wandb.tags=[drawn]", "optim.optimizer.lr=-1,0.002"]
     command = [sys.executable, "-m", "facelm.train", "-m", *overrides, f"hydra.sweep.dir={folder}"]
     exit_code, output = in_a_terminal(command, environment)
     runs = {run.path.relative_to(folder).parts[0]: run for run in map(read_offline_run, offline_runs(folder))}

@@ -173,13 +173,13 @@ class TestWhoTracks:
         assert list(tmp_path.iterdir()) == []
 
     def test_every_logger_of_conf_is_a_tracker(self):
-        from facelm.launch.build import build
+        from facelm.launch.run_log import build_tracker
 
-        kinds = {name: build(compose("train", f"logger={name}").logger) for name in ("csv", "tensorboard", "wandb")}
+        kinds = {name: build_tracker(compose("train", f"logger={name}")) for name in ("csv", "tensorboard", "wandb")}
         assert all(isinstance(tracker, Tracker) for tracker in kinds.values())
         assert compose("train", "experiment=demo").logger == compose("train", "logger=csv").logger
         for experiment in ("hrnetv2_w18", "hrnetv2_w18_release"):
-            assert compose("train", f"experiment={experiment}").logger.project == "facelm"
+            assert compose("train", f"experiment={experiment}").logger.wandb.project == "facelm"
 
 
 class TestExitCodes:

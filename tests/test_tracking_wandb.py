@@ -34,7 +34,7 @@ class TestNames:
         assert "WANDB_DATA_DIR" not in os.environ
 
     def test_short_overrides(self):
-        overrides = ("experiment=demo", "optim.optimizer.lr=0.1", "+trainer.profiler=simple", "logger.project=x",
+        overrides = ("experiment=demo", "optim.optimizer.lr=0.1", "+trainer.profiler=simple", "logger.wandb.project=x",
                      "data.root='/a/b/300w/'", "hydra.sweep.dir=/x", "codec=dark", "~ema", "resume=a.ckpt")  # fmt: skip
         short = plan(Path(), overrides=overrides).short_overrides()
         assert short == ["lr=0.1", "profiler=simple", "root=300w", "codec=dark", "~ema"]
@@ -50,7 +50,9 @@ class TestNames:
         assert asked["tags"] == ["demo", ("counts=" + "x" * 70)[:64], "size=64", ("name=" + "y" * 60)[:64], "seed=3"]
 
     def test_an_unknown_mode_is_an_error(self):
-        with pytest.raises(ValueError, match=r"logger\.mode is one of online, offline, disabled or null, got 'of'"):
+        with pytest.raises(
+            ValueError, match=r"logger\.wandb\.mode is one of online, offline, disabled or null, got 'of'"
+        ):
             tracker(mode="of")
 
     def test_disabled_records_nothing(self, tmp_path):

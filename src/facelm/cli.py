@@ -6,13 +6,13 @@ A command is a module of `facelm.commands`; only the one that is called is impor
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
 from facelm import __version__
+from facelm.launch.errors import say
 
 COMMANDS = {
     "predict": "landmarks of photographs, folders, videos or a camera",
@@ -59,11 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _say
             return int(module.run(args))
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("FACELM_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+    except Exception as error:
+        return say(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -23,7 +23,7 @@ from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
 from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
 from facelm.launch.build import build_data, plain
-from facelm.launch.errors import command_line
+from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.recorded import recorded_data
@@ -154,6 +154,7 @@ def report_folder(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -> 
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+@program
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="evaluate")
 @command_line
 def main(cfg: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -66,6 +67,24 @@ def write_whole(path: Path | str, content: bytes | str, *, sync: bool = True) ->
     """
     with writing(path, "wb" if isinstance(content, bytes) else "w", sync=sync) as file:
         file.write(content)
+
+
+def take_lock(file: IO[Any], *, wait: bool = True) -> bool:
+    """Locks an open file for this process until it is closed; False where another has it and `wait` is off.
+
+    Raises:
+        OSError: the file system has no locks; the error names the file.
+    """
+    import fcntl  # where there is POSIX: whatever takes no lock runs without
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # What file systems without locks say is not one number: NFS has ENOLCK, others EOPNOTSUPP or ENOSYS.
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), file.name) from error
+    return True
 
 
 def is_temporary(name: str) -> bool:

@@ -25,7 +25,7 @@ from facelm.files import write_whole
 from facelm.launch import ddp
 from facelm.launch.build import build_callbacks, build_data, build_lit, build_trainer, model_spec
 from facelm.launch.ddp import resolve_devices
-from facelm.launch.errors import command_line
+from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.resume import continued, refuse_first, resume_path, resumed_run
@@ -176,6 +176,7 @@ def hydra_job(cfg: DictConfig) -> float | None:
     return score
 
 
+@program
 def main() -> None:
     """The command; `sys.argv` holds what was typed."""
     refuse_first(sys.argv[1:])

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from facelm.data.faces import Face
 from facelm.data.framing import Framing
 from facelm.data.images import image_size, read_image
+from facelm.files import take_lock
 from facelm.geometry.affine import FloatArray, Image
 
 log = logging.getLogger(__name__)
@@ -182,8 +183,6 @@ def _end(rows: Rows) -> int:
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Holds `lock` against other processes; they let go when they end, however they end."""
-    import fcntl  # POSIX only
-
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("a")
@@ -193,11 +192,9 @@ def _alone(lock: Path) -> Iterator[None]:
             "own, or go without: data.cache=none"
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take_lock(file, wait=False):
             log.info(f"another process builds the crop cache {lock.stem}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            take_lock(file)
         yield
 
 

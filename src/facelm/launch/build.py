@@ -10,12 +10,14 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from facelm.addresses import without_keys
 from facelm.data.datamodule import FaceDataModule
@@ -27,6 +29,7 @@ from facelm.models.spec import ModelSpec
 from facelm.training.batch_norm import WarmedStatistics
 from facelm.training.callbacks import FiniteLoss, WarmedEMA, WholeFileCheckpoints, checkpoints, console
 from facelm.training.lit import LitLandmarks
+from facelm.training.schedule import Schedule
 from facelm.training.throughput import Throughput
 
 
@@ -102,8 +105,8 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
         spec=spec,
         net=build(model, num_landmarks=spec.landmark_scheme().num_landmarks),
         loss=build(cfg.loss),
-        optimizer=build(cfg.optim.optimizer),
-        schedule=build(cfg.optim.schedule),
+        optimizer=build_optimizer(cfg.optim.optimizer),
+        schedule=build_schedule(cfg.optim.schedule),
         base_batch=cfg.optim.base_batch,
         scale_lr=cfg.optim.scale_lr,
         clip_warmup=cfg.optim.clip_warmup,
@@ -115,8 +118,64 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
     )
 
 
+def build_optimizer(node: Any) -> Any:
+    """What makes the optimizer of parameters; tried on one, for what it refuses.
+
+    Raises:
+        ValueError: an option that it does not have, or a value that it refuses.
+    """
+    make = build(node)
+    try:
+        make([nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = {name: value for name, value in node.items() if not name.startswith("_")}
+        raise ValueError(
+            f"optim.optimizer: {node._target_} refuses {given} ({error}). Give it options that it has: "
+            "+optim.optimizer.KEY=VALUE adds one, ~optim.optimizer.KEY takes one away"
+        ) from error
+    return make
+
+
+def build_schedule(node: Any) -> Schedule:
+    """The learning rate's schedule, asked for a first factor.
+
+    Raises:
+        ValueError: a value that it cannot work with.
+    """
+    schedule: Schedule = build(node)
+    try:
+        schedule.factor(0, iterations_per_epoch=1, total_iterations=2)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"optim.schedule: {node._target_} cannot work with {dict(node)} ({error})") from error
+    return schedule
+
+
+def chosen_callbacks(cfg: DictConfig) -> list[Callback]:
+    """Those that `callbacks=[...]` and `+callbacks.NAME._target_=CLASS` name, in their order.
+
+    Raises:
+        ValueError: an entry that is none.
+    """
+    chosen: list[Callback] = []
+    for name, node in (cfg.get("callbacks") or {}).items():
+        callback = build(node) if isinstance(node, DictConfig) and "_target_" in node else None
+        if not isinstance(callback, Callback):
+            raise ValueError(
+                f"callbacks.{name} describes no callback of Lightning's: it needs callbacks.{name}._target_=CLASS, "
+                "where CLASS inherits from lightning.Callback, and its arguments beside it"
+            )
+        chosen.append(callback)
+    return chosen
+
+
 def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
-    """Batch norm statistics, averaged weights if `ema.decay` is set, throughput, checkpoints, progress bar."""
+    """Batch norm statistics, averaged weights if `ema.decay` is set, throughput, checkpoints, console, `callbacks`.
+
+    A learning-rate monitor or progress bar of `callbacks` takes the place of the built-in one.
+    """
+    chosen = chosen_callbacks(cfg)
+    alone = [kind for kind in (LearningRateMonitor, ProgressBar) if any(isinstance(one, kind) for one in chosen)]
+    built_in = console(cfg.trainer.enable_progress_bar)
     averaging: list[Callback] = [WarmedEMA(cfg.ema.decay)] if cfg.ema.decay is not None else []
     # Averaging comes first: the checkpoint after a validation must hold the weights that were validated.
     return [
@@ -125,7 +184,8 @@ def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
         FiniteLoss(),
         Throughput(),
         *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps, slurm.when_stopped(cfg.slurm_requeue)),
-        *console(cfg.trainer.enable_progress_bar),
+        *(one for one in built_in if not isinstance(one, tuple(alone))),
+        *chosen,
     ]
 
 

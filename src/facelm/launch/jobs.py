@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -18,7 +17,7 @@ from hydra.types import RunMode
 
 from facelm import checked
 from facelm.addresses import public, without_keys
-from facelm.files import process_lives, write_whole
+from facelm.files import process_lives, take_lock, write_whole
 
 RECORD = "result.json"
 SWEEP = "FACELM_SWEEP"
@@ -188,11 +187,8 @@ def claim_gpu(folder: Path, gpus: Sequence[str]) -> str | None:
     """
     for gpu in gpus:
         file = (folder / f".gpu_{gpu}.lock").open("a", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-        else:
+        if take_lock(file, wait=False):
             _held.append(file)
             return gpu
+        file.close()
     return None

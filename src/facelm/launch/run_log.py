@@ -22,7 +22,7 @@ from facelm.files import write_whole
 from facelm.launch.build import build, plain
 from facelm.launch.jobs import Job
 from facelm.launch.paths import CONF_DIR
-from facelm.loggers import RunPlan, Tracker, is_main_process
+from facelm.loggers import RunPlan, Tracker, as_one, is_main_process
 from facelm.models import count_macs
 
 
@@ -36,7 +36,7 @@ def tracked(
     run that this one continues.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    tracker: Tracker = build(cfg.logger) if is_main_process() else Tracker()
+    tracker = build_tracker(cfg) if is_main_process() else Tracker()
     tracker.start(run_plan(cfg, run_dir, job_type, resumed or {}))
     exit_code = 0
     try:
@@ -47,6 +47,16 @@ def tracked(
         raise
     finally:
         tracker.finish(exit_code)
+
+
+def build_tracker(cfg: DictConfig) -> Tracker:
+    """The tracker that `logger=` names: each entry of the group has a node of its own.
+
+    Raises:
+        ValueError: an entry that describes no logger.
+    """
+    nodes = {str(name): node for name, node in (cfg.logger or {}).items()}
+    return as_one({name: build(node) if isinstance(node, DictConfig) else node for name, node in nodes.items()})
 
 
 def run_plan(cfg: DictConfig, run_dir: Path, job_type: str, resumed: Mapping[str, str]) -> RunPlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from facelm.evaluation.report import in_report, table_lines
-from facelm.files import write_whole
+from facelm.files import take_lock, write_whole
 from facelm.launch.jobs import RECORD, is_killed, key_of, read_record
 from facelm.loggers.tracker import MACHINERY
 
@@ -192,5 +191,5 @@ def _mean_and_sd(values: Sequence[float | None]) -> str:
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        take_lock(file)
         yield

@@ -62,7 +62,7 @@ class WandbTracker(Tracker):
         finish_timeout: float = 300.0,
     ) -> None:
         if mode not in (None, *MODES):
-            raise ValueError(f"logger.mode is one of {', '.join(MODES)} or null, got {mode!r}")
+            raise ValueError(f"logger.wandb.mode is one of {', '.join(MODES)} or null, got {mode!r}")
         self._given: dict[str, Any] = {"project": project, "entity": entity, "notes": notes}
         self._group, self._job_type, self._name, self._tags, self._id = group, job_type, name, tuple(tags), id
         self._mode = mode

@@ -1,0 +1,216 @@
+"""What can be wrong with a config before anything is built: keys that nothing reads, and values of another kind."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from facelm.launch.build import build_optimizer, build_schedule, chosen_callbacks
+from facelm.launch.ddp import search_path
+from facelm.launch.jobs import key_of
+from facelm.launch.paths import CONF_DIR
+
+OWNED = {
+    "trainer.callbacks": "callbacks=[early_stopping] (a group, conf/callbacks), or +callbacks.NAME._target_=CLASS",
+    "trainer.logger": "logger=[csv,tensorboard,wandb], or +logger.NAME._target_=CLASS",
+    "trainer.default_root_dir": "hydra.run.dir=FOLDER",
+    "trainer.num_sanity_val_steps": "debug=fast (a run of one batch that also validates)",
+    "trainer.plugins": "trainer.precision, trainer.sync_batchnorm or trainer.strategy",
+    "trainer.use_distributed_sampler": "nothing: the data module gives each device its part",
+    "trainer.enable_checkpointing": "checkpoint.every_n_steps=N; a run's result is its checkpoint",
+    "trainer.fast_dev_run": "debug=fast",
+    "trainer.barebones": "trainer.enable_progress_bar=false logger=csv",
+    "model.num_landmarks": "landmarks=SCHEME",
+}
+"""Keys that the code sets itself, and what to use instead."""
+
+SHARED = {
+    "data.crop_size": "crop.size",
+    "data.crop_scale": "crop.scale",
+    "data.landmarks": "landmarks",
+    "data.seed": "seed",
+}
+"""Keys that only repeat another one, which the checkpoint records."""
+
+FREE = ("callbacks", "logger", "codec", "first", "hydra")
+"""Where keys of any name may be added: what is built from them says what it does not know."""
+
+FRACTIONS_TOO = re.compile(r"trainer\.(devices|max_epochs|max_steps|limit_\w+|overfit_batches|val_check_interval)")
+"""Whole numbers that have other forms, or a check of their own."""
+
+
+def check_config(cfg: Any) -> None:
+    """Refuses keys that nothing would read and values of another kind than the config's own.
+
+    Raises:
+        ValueError: the first of them, with what to type instead.
+    """
+    if "trainer" in cfg:
+        check_owned(cfg)
+        check_length(cfg.trainer)
+    check_seed(cfg.seed)
+    if HydraConfig.initialized() and GlobalHydra.instance().is_initialized():
+        hydra_job: Any = HydraConfig.get()
+        typed = list(hydra_job.overrides.task)
+        values = [one for one in typed if is_value(cfg, key_of(one))]
+        if values:
+            rest = [one for one in typed if one not in values]
+            check_typed(cfg, hydra.compose(str(hydra_job.job.config_name), [*rest, *search_path()]), values)
+    if "trainer" in cfg:  # before minutes of reading data
+        build_optimizer(cfg.optim.optimizer)
+        build_schedule(cfg.optim.schedule)
+        chosen_callbacks(cfg)
+
+
+def check_owned(cfg: DictConfig) -> None:
+    """Refuses keys that the code sets itself, or that repeat another."""
+    for key, instead in OWNED.items():
+        node, _, name = key.partition(".")
+        if name in cfg[node]:
+            raise ValueError(f"{key} is set by facelm, so a value given there would do nothing. Use {instead}")
+    for key, shared in SHARED.items():
+        if (value := OmegaConf.select(cfg, key)) != OmegaConf.select(cfg, shared):
+            raise ValueError(f"{key}={value} would differ from {shared}, which the checkpoint records. Use {shared}=")
+
+
+def check_length(trainer: Any) -> None:
+    """Refuses a training without an end: the schedule needs to know it."""
+    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
+    whole = isinstance(epochs, int) and not isinstance(epochs, bool)
+    if whole and epochs >= 1:
+        return
+    if epochs in (None, -1) and isinstance(steps, int) and steps >= 1:
+        return
+    raise ValueError(
+        f"trainer.max_epochs={'null' if epochs is None else epochs}: a number of epochs, 1 or more; or -1 together "
+        "with +trainer.max_steps=N. The learning rate's schedule needs to know the end"
+    )
+
+
+def check_seed(seed: Any) -> None:
+    """Refuses a seed that is no whole number of 32 bits."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise ValueError(
+            f"seed={'null' if seed is None else seed}: a whole number from 0 to {2**32 - 1}; every run has one, so "
+            "that it can be repeated. sweep=seeds tries several"
+        )
+
+
+def is_value(cfg: Any, key: str) -> bool:
+    """Whether an override of `key` sets a value, and does not choose a file of conf/ or a part of the config."""
+    if "/" in key or "@" in key:
+        return False
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return isinstance(node, DictConfig) and name in node and not isinstance(node._get_node(name), DictConfig)
+
+
+def check_typed(cfg: Any, base: Any, typed: Sequence[str]) -> None:
+    """Compares the values that were typed with `base`, the same config without them.
+
+    Raises:
+        ValueError: a key that is new and that nothing reads, or a value of another kind.
+    """
+    for override in typed:
+        key = key_of(override)
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(base, parent) if parent else base
+        if isinstance(node, DictConfig) and name in node:
+            check_kind(key, _raw(node, name), _raw(OmegaConf.select(cfg, parent) if parent else cfg, name))
+        elif not _is_read(cfg, base, key):
+            raise ValueError(f"{key} is a key that nothing reads{did_you_mean(key, keys_of(base))}")
+
+
+def check_kind(key: str, was: Any, value: Any) -> None:
+    """Refuses text for a number, a fraction for a whole number, and anything but true and false for a switch."""
+    if value is None or FRACTIONS_TOO.fullmatch(key):
+        return
+    if isinstance(was, bool):
+        kind, fits = "true or false", isinstance(value, bool)
+    elif isinstance(was, int):
+        kind, fits = "a whole number", isinstance(value, int) and not isinstance(value, bool)
+    elif isinstance(was, float):
+        kind, fits = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        return
+    if not fits and not (isinstance(value, str) and value.startswith("${")):
+        raise ValueError(f"{key}={value}: that is {kind}, {str(was).lower()} unless given")
+
+
+def _raw(node: Any, name: str) -> Any:
+    """A value as it is written: an interpolation stays text."""
+    found = node._get_node(name)
+    return found._value() if found is not None and not isinstance(found, DictConfig) else None
+
+
+def _is_read(cfg: Any, base: Any, key: str) -> bool:
+    """Whether something reads a key that conf/ does not have: what is built from its node, or another key."""
+    parts = key.split(".")
+    if parts[0] in FREE:
+        return True
+    for length in range(1, len(parts)):
+        node = OmegaConf.select(base, ".".join(parts[:length]))
+        if isinstance(node, DictConfig) and "_target_" in node:
+            return True
+    return f"${{{key}" in str(OmegaConf.to_container(cfg, resolve=False))
+
+
+# --- Names --------------------------------------------------------------------------------------------------------
+
+
+def keys_of(node: Any, prefix: str = "") -> list[str]:
+    """Every key of a config, dotted."""
+    content = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else node
+    return list(_keys(content, prefix)) if isinstance(content, Mapping) else []
+
+
+def _keys(content: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+    for name, value in content.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def nearest(key: str, known: Iterable[str]) -> str | None:
+    """The key of `known` that `key` was probably meant to be."""
+    known = list(known)
+    first, last = key.split(".")[0], key.split(".")[-1]
+    namesakes = [one for one in known if one.split(".")[-1] == last]
+    namesakes.sort(key=lambda one: (one.split(".")[0] != first, one.count(".")))
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    return next(iter(namesakes or close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)), None)
+
+
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """`: did you mean NEAREST?`, or nothing."""
+    found = nearest(key, known)
+    return f": did you mean {found}?" if found else ""
+
+
+def with_nearest(error: BaseException, arguments: Sequence[str]) -> list[str]:
+    """A line for each override among `arguments` whose key does not exist, where `error` is Hydra's about one."""
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return []
+    typed = [one for one in arguments if "=" in one and not one.startswith(("-", "+", "~", "hydra"))]
+    name = "evaluate" if any(key_of(one) == "checkpoint" for one in typed) else "train"
+    groups = [path.name for path in CONF_DIR.iterdir() if path.is_dir()]
+    chosen = [one for one in typed if key_of(one) in groups and "," not in one]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            base = compose(name, chosen)
+    except (HydraException, OmegaConfBaseException):  # what the error is about
+        return []
+    known = [*keys_of(base), *groups]
+    unknown = [key_of(one) for one in typed if key_of(one) not in known and "/" not in key_of(one)]
+    return [f"{key} does not exist{did_you_mean(key, known)}" for key in unknown if nearest(key, known)]
