@@ -117,7 +117,17 @@ class FaceDataModule(L.LightningDataModule):
         self._val_source = self._source(self.val_faces, None) if self.val_faces else None
 
     def train_dataloader(self) -> Loader:
-        """Augmented crops in an order that depends on (seed, epoch) alone."""
+        """Augmented crops in an order that depends on (seed, epoch) alone.
+
+        Raises:
+            ValueError: several devices under a trainer that would replace this loader's sampler.
+        """
+        connector: Any = getattr(self.trainer, "_accelerator_connector", None)
+        if self._world_size > 1 and connector is not None and connector.use_distributed_sampler:
+            raise ValueError(
+                "FaceDataModule gives each device its own faces: with several devices, use "
+                "Trainer(use_distributed_sampler=False)"
+            )
         batches = EpochBatches(
             len(self.train_faces),
             self.batch_size,
@@ -139,6 +149,18 @@ class FaceDataModule(L.LightningDataModule):
             len(self.val_faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
         )
         return self._loader(self._dataset(self.val_faces, None, self._val_source), batches)
+
+    def test_dataloader(self) -> Loader:
+        """Evaluation crops of `evaluation_faces`, each rank its part."""
+        faces, _ = self.evaluation_faces()
+        batches = EpochBatches(
+            len(faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
+        )
+        return self._loader(self._dataset(faces, None), batches)
+
+    def predict_dataloader(self) -> Loader:
+        """As for a test."""
+        return self.test_dataloader()
 
     def evaluation_faces(self) -> tuple[list[Face], list[str]]:
         """(faces, the subset of each) of the validation list and every evaluation subset on disk.
