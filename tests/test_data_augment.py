@@ -2,7 +2,7 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from facelm.data.augment import Augmentation, GeometricDraw, GeometricRanges
+from facelm.data.augment import Augmentation, GeometricDraw, GeometricRanges, displacement
 
 
 def draws(ranges, count=4000):
@@ -92,3 +92,25 @@ class TestTransforms:
         seen = [int(augmentation.paint(grey, np.random.default_rng(i))[0, 0, 0]) for i in range(400)]
         shares = [seen.count(value) / 400 for value in sorted(set(seen))]
         assert shares == pytest.approx([0.25] * 4, abs=0.08), sorted(set(seen))
+
+
+class TestStayingInPlace:
+    """A photometric transform that moves the picture moves it away from its landmarks."""
+
+    def test_motion_blur_is_refused_unless_it_stays(self):
+        with pytest.raises(ValueError, match="MotionBlur, which moves a painted dot"):
+            Augmentation(geometry=GeometricRanges(), transforms=[A.OneOf([A.MotionBlur(blur_limit=(3, 9), p=0.1)])])
+        still = A.MotionBlur(blur_limit=(3, 9), allow_shifted=False, direction_range=(0, 0))
+        assert displacement(still) < 0.05
+        Augmentation(geometry=GeometricRanges(), transforms=[still])
+
+    def test_light_noise_and_compression_do_not_count_as_movement(self):
+        for transform in (
+            A.RandomBrightnessContrast(0.5, 0.5),
+            A.GaussNoise(std_range=(0.1, 0.2)),
+            A.ImageCompression(quality_range=(20, 40)),
+            A.GaussianBlur(blur_limit=(3, 9)),
+            A.RandomGamma(),
+            A.ToGray(),
+        ):
+            assert displacement(transform) < 0.2, transform

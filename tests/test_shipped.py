@@ -64,15 +64,21 @@ class TestShipped:
     def test_its_twin_was_trained_alike(self, name):
         """But for the faces, and for what says which faces."""
         ours, theirs = (
-            [word for word in training_command(path) if not re.match(r"data\.(\w+_list|hold_out)=", word)]
+            [
+                [word for word in command if not re.match(r"data\.(\w+_list|hold_out)=", word)]
+                for command in training_commands(path)
+            ]
             for path in (SHIPPED / f"{name}.safetensors", TWINS[name])
         )
         assert ours == theirs
 
     def test_the_command_in_the_card_trains_such_a_network(self, name):
-        """One command, whose config composes to what the weights are for."""
+        """Two trainings, one after the other, whose last config composes to what the weights are for."""
         card = read_card(SHIPPED / f"{name}.safetensors")
-        cfg = compose("train", *training_command(SHIPPED / f"{name}.safetensors"))
+        first, last = (compose("train", *command) for command in training_commands(SHIPPED / f"{name}.safetensors"))
+        assert first.model.weights is None
+        assert first.crop.size < last.crop.size
+        cfg = last
         assert (cfg.model.name, cfg.crop.size, cfg.crop.scale) == (
             card.spec.architecture,
             card.spec.crop_size,
@@ -81,7 +87,7 @@ class TestShipped:
         assert (cfg.codec.name, cfg.codec.sigma) == (card.spec.codec["name"], card.spec.codec["sigma"])
         assert (cfg.inference.flip, cfg.data.pixel_origin) == (card.spec.flip, card.spec.pixel_origin)
         assert cfg.inference.annotation_shift == card.spec.annotation_shift
-        assert cfg.model.weights is None
+        assert cfg.model.weights.endswith("last.ckpt")
 
     def test_finds_landmarks_without_a_network(self, name, monkeypatch):
         """On drawn faces, which it has never seen, far better than the mean shape."""
@@ -96,9 +102,9 @@ class TestShipped:
         assert nme(found, truth) < nme(mean, truth) / 2
 
 
-def training_command(weights):
-    """The words after `python -m facelm.train` in a card's recipe."""
-    return shlex.split(re.search(r"python -m facelm\.train ([^;\n]+)", read_card(weights).recipe)[1])
+def training_commands(weights):
+    """The words after each `python -m facelm.train` in a card's recipe."""
+    return [shlex.split(one) for one in re.findall(r"python -m facelm\.train ([^;,\n]+)", read_card(weights).recipe)]
 
 
 def nme(predicted, truth):

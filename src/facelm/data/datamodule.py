@@ -119,13 +119,20 @@ class FaceDataModule(L.LightningDataModule):
         """Augmented crops in an order that depends on (seed, epoch) alone.
 
         Raises:
-            ValueError: `drop_last`, and there are fewer faces than a batch has.
+            ValueError: `drop_last`, and there are fewer faces than a batch has; or several devices under a trainer that
+                would replace this loader's sampler.
         """
         if self.drop_last and len(self.train_faces) < self.batch_size * self._world_size:
             raise ValueError(
                 f"data.drop_last=true leaves out incomplete batches, and {len(self.train_faces)} training faces are "
                 f"fewer than one batch of {self.batch_size} x {self._world_size} devices: nothing would train. Set "
                 "data.drop_last=false or a smaller data.batch_size"
+            )
+        connector: Any = getattr(self.trainer, "_accelerator_connector", None)
+        if self._world_size > 1 and connector is not None and connector.use_distributed_sampler:
+            raise ValueError(
+                "FaceDataModule gives each device its own faces: with several devices, use "
+                "Trainer(use_distributed_sampler=False)"
             )
         batches = EpochBatches(
             len(self.train_faces),
@@ -148,6 +155,25 @@ class FaceDataModule(L.LightningDataModule):
             len(self.val_faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
         )
         return self._loader(self._dataset(self.val_faces, None, self._val_source), batches)
+
+    def test_dataloader(self) -> Loader:
+        """Evaluation crops of `evaluation_faces`, each rank its part."""
+        faces, _ = self.evaluation_faces()
+        batches = EpochBatches(
+            len(faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
+        )
+        return self._loader(self._dataset(faces, None), batches)
+
+    def predict_dataloader(self) -> Loader:
+        """As for a test; Lightning cuts the faces of a prediction into batches itself."""
+        batches: Any = self.test_dataloader().batch_sampler
+        faces, _ = self.evaluation_faces()
+        return PatientLoader(
+            self._dataset(faces, None),
+            batch_size=self.eval_batch_size,
+            sampler=[key for batch in batches for key in batch],
+            num_workers=self.num_workers,
+        )
 
     def evaluation_faces(self) -> tuple[list[Face], list[str]]:
         """(faces, the subset of each) of the validation list and every evaluation subset on disk.

@@ -45,8 +45,9 @@ class WholeFileCheckpoints(TorchCheckpointIO):
 class WarmedEMA(WeightAveraging):
     """An exponential moving average of weights and batch norm statistics, which validation and checkpoints use.
 
-    After n updates the decay is min(`decay`, (1 + n) / (10 + n)), so a short run is not averaged with its start
-    (the rule of TensorFlow's `ExponentialMovingAverage`). The raw weights travel in the checkpoint too, for resuming.
+    The first update copies the weights; after n updates the decay is min(`decay`, (1 + n) / (10 + n)), so a short run
+    is not averaged with its start (the rule of TensorFlow's `ExponentialMovingAverage`). The raw weights travel in the
+    checkpoint too, for resuming.
 
     Raises:
         ValueError: `decay` outside (0, 1).

@@ -7,6 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -22,8 +23,10 @@ from facelm.geometry.landmarks import interocular
 from facelm.models import HRNetV2
 from facelm.models.fast import for_inference
 from facelm.models.inference import normalise, predict_landmarks
+from facelm.models.loading import load_model
 from facelm.models.native.training import for_training
 from facelm.models.spec import ModelSpec, checkpoint_facts
+from facelm.training.losses import HeatmapMSE
 from facelm.training.schedule import Schedule, clip_warmup
 
 log = logging.getLogger(__name__)
@@ -39,7 +42,11 @@ class LitLandmarks(L.LightningModule):
     run in its tracker, for a resumed one to go on there. Learning rate:
     `optimizer`'s own, times global batch / `base_batch` if `scale_lr`.
 
-    Logged: `train/loss` every step, `val/nme` in percent.
+    A batch is a dict as `FaceDataset` gives it: `image` uint8 `[B, S, S, 3]` RGB, `landmarks_crop` float `[B, K, 2]` in
+    crop pixels (training alone needs no more), `landmarks_image` `[B, K, 2]` in the photograph's pixels,
+    `image_from_crop` `[B, 3, 3]`, and `index` `[B]`, which tells the faces of an evaluation apart.
+
+    Logged: `train/loss` every step, `val/nme` and `test/nme` in percent.
     """
 
     def __init__(
@@ -47,10 +54,10 @@ class LitLandmarks(L.LightningModule):
         *,
         spec: ModelSpec,
         net: nn.Module,
-        loss: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
-        schedule: Schedule,
-        base_batch: int,
+        loss: nn.Module | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        schedule: Schedule | None = None,
+        base_batch: int = 64,
         scale_lr: bool = False,
         clip_warmup: bool = False,
         channels_last: bool = True,
@@ -69,7 +76,7 @@ class LitLandmarks(L.LightningModule):
         if compile_net:
             self.net.compile()  # in place: the names in the state dict stay as they are
         self.native = native and not compile_net
-        self.loss = loss
+        self.loss = loss or HeatmapMSE()
         self.make_optimizer = optimizer
         self.schedule = schedule
         self.base_batch = base_batch
@@ -81,6 +88,28 @@ class LitLandmarks(L.LightningModule):
         self.val_errors = LandmarkErrors()
         self._inference: Callable[[Tensor], Tensor] | None = None
         self._settings: list[dict[str, Any]] = []
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, **recipe: Any) -> LitLandmarks:
+        """The trained module of a run folder, a checkpoint or a shipped name, to validate, test and predict with.
+
+        `recipe` holds arguments of the constructor; to train it further, at least `optimizer` and `schedule`.
+
+        Raises: as `facelm.models.loading.load_model`.
+        """
+        model = load_model(path)
+        shape = None if model.mean_shape is None else model.mean_shape.tolist()
+        given: dict[str, Any] = {"record": dict(model.record), "mean_shape": shape} | recipe
+        return cls(spec=model.spec, net=model.net, **given)
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Any:
+        """Refused: a checkpoint holds what the weights mean, and no arguments.
+
+        Raises:
+            ValueError: always; it names `from_checkpoint`.
+        """
+        raise ValueError("a checkpoint of facelm's holds its model whole: use LitLandmarks.from_checkpoint(PATH)")
 
     def on_fit_start(self) -> None:
         """On a CPU, hands the training steps to native code where it can be had: the same numbers up to rounding."""
@@ -108,13 +137,27 @@ class LitLandmarks(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps predictions and annotations in image pixels, keyed by face."""
-        inputs = self._inputs(batch["image"])
+        self.val_errors.update(batch["index"], self._predicted(batch)[0], batch["landmarks_image"])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """`landmarks_image` `[B, K, 2]` in the photograph's pixels and `confidence` `[B, K]`, with `index` if given."""
+        landmarks_image, confidence = self._predicted(batch)
+        index = {"index": batch["index"]} if "index" in batch else {}
+        return {"landmarks_image": landmarks_image, "confidence": confidence, **index}
+
+    def _predicted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(landmarks in image pixels, confidence) of a batch."""
         spec = self.spec
-        landmarks_crop, _ = predict_landmarks(
-            self._validated(), inputs, self.codec, self.scheme.mirror, spec.flip, spec.shift_crop
+        landmarks_crop, confidence = predict_landmarks(
+            self._validated(), self._inputs(batch["image"]), self.codec, self.scheme.mirror, spec.flip, spec.shift_crop
         )
-        predicted_image = self.codec.landmarks_in_image(landmarks_crop.double(), batch["image_from_crop"])
-        self.val_errors.update(batch["index"], predicted_image, batch["landmarks_image"])
+        # In the matrix's own precision: a float32 batch stays one, which an accelerator without float64 needs.
+        image_from_crop = batch["image_from_crop"]
+        return self.codec.landmarks_in_image(landmarks_crop.to(image_from_crop.dtype), image_from_crop), confidence
 
     def _validated(self) -> Callable[[Tensor], Tensor]:
         """The network as it is validated: on a CPU in its fast form, made from the weights of this validation."""
@@ -126,6 +169,17 @@ class LitLandmarks(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs `val/nme` over every face once, whatever the number of ranks."""
+        self._log_nme("val/nme")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs `test/nme`, as `val/nme`."""
+        self._log_nme("test/nme")
+
+    def on_predict_epoch_end(self) -> None:
+        """Lets go of the fast form of these weights."""
+        self._inference = None
+
+    def _log_nme(self, name: str) -> None:
         self._inference = None  # the weights go on changing
         faces = self.val_errors.compute()
         self.val_errors.reset()
@@ -138,10 +192,15 @@ class LitLandmarks(L.LightningModule):
                 "The training has diverged, or started from such weights; a lower optim.optimizer.lr is the usual cure"
             )
         # Every rank has computed the same value from all faces: nothing is left to reduce.
-        self.log("val/nme", 100.0 * error, batch_size=len(faces.index), prog_bar=True, rank_zero_only=False)
+        self.log(name, 100.0 * error, batch_size=len(faces.index), prog_bar=True, rank_zero_only=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, stepped every iteration; says batch, rate and iterations in one line."""
+        if self.make_optimizer is None or self.schedule is None:
+            raise ValueError(
+                "this LitLandmarks has no recipe to train by: give it optimizer= (a function of the parameters) and "
+                "schedule= (of facelm.training.schedule), also in from_checkpoint(PATH, optimizer=..., schedule=...)"
+            )
         optimizer = self.make_optimizer(self.net.parameters())
         plan = self._plan()
         for group in optimizer.param_groups:
@@ -172,9 +231,10 @@ class LitLandmarks(L.LightningModule):
     def _plan(self) -> TrainingPlan:
         trainer = self.trainer
         total = int(trainer.estimated_stepping_batches)
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        batch_size = datamodule.batch_size
-        global_batch = datamodule.global_batch
+        loader: Any = trainer.train_dataloader
+        own: Any = self._datamodule() or getattr(loader, "batch_sampler", None) or loader
+        batch_size = int(own.batch_size)
+        global_batch = batch_size * trainer.world_size * trainer.accumulate_grad_batches
         return TrainingPlan(
             batch_size=batch_size,
             devices=trainer.world_size,
@@ -196,12 +256,21 @@ class LitLandmarks(L.LightningModule):
         """Adds the spec, the plain config, the versions, and where in the data the run stands."""
         checkpoint["facelm"] = checkpoint_facts(self.spec, self.record, self.mean_shape)
         checkpoint["facelm"]["run"] = self.run
-        checkpoint["facelm"]["position"] = self.trainer.datamodule.position()  # type: ignore[attr-defined]
+        if datamodule := self._datamodule():
+            checkpoint["facelm"]["position"] = datamodule.position()
+
+    def _datamodule(self) -> Any:
+        """The data module that knows its position, if the trainer has one: a plain DataLoader has none."""
+        found = getattr(self.trainer, "datamodule", None)
+        return found if hasattr(found, "go_on_from") else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model or landmark scheme, or of other batches; else the data go on there."""
         ModelSpec.from_checkpoint(checkpoint).require_same_network(self.spec)
-        self.trainer.datamodule.go_on_from(checkpoint["facelm"]["position"])  # type: ignore[attr-defined]
+        if datamodule := self._datamodule():
+            if "position" not in checkpoint["facelm"]:
+                raise ValueError("the checkpoint's run had a DataLoader of its own: go on with that one")
+            datamodule.go_on_from(checkpoint["facelm"]["position"])
         averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         if "current_model_state" in checkpoint and not averages:
             log.info("ema.decay=null: goes on from the last iteration's weights, not from their average")
