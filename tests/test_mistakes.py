@@ -87,8 +87,8 @@ class TestValues:
             check_typed(cfg, base, [override])
 
     def test_a_key_that_another_refers_to_is_read(self):
-        typed = "+lever_weights=outputs/drawn"
-        check_typed(compose("train", "lever=drawn_pretraining", typed), compose("train"), [typed])
+        typed = "+ablation_weights=outputs/drawn"
+        check_typed(compose("train", "ablation=drawn_pretraining", typed), compose("train"), [typed])
 
     def test_the_nearest_key(self):
         known = ["optim.optimizer.lr", "logger.wandb.project", "crop.size", "experiment"]

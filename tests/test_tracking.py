@@ -56,7 +56,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, drawn_root: Path) -> SimpleN
         "trainer.max_epochs=2",
         "logger=wandb",
     ]
-    overrides += ["logger.wandb.notes=two jobs", "logger.wandb.tags=[drawn]", "optim.optimizer.lr=-1,0.002"]
+    overrides += ["logger.wandb.notes=two jobs", "logger.wandb.tags=[drawn]", "optim.optimizer.lr=1e30,0.002"]
     command = [sys.executable, "-m", "facelm.train", "-m", *overrides, f"hydra.sweep.dir={folder}"]
     exit_code, output = in_a_terminal(command, environment)
     runs = {run.path.relative_to(folder).parts[0]: run for run in map(read_offline_run, offline_runs(folder))}
@@ -88,7 +88,7 @@ class TestSweep:
         assert sweep.exit_code != 0
 
     def test_names(self, sweep):
-        for run, lr in ((sweep.failed, "lr=-1"), (sweep.good, "lr=0.002")):
+        for run, lr in ((sweep.failed, "lr=1e30"), (sweep.good, "lr=0.002")):
             assert (run.project, run.job_type, run.notes, run.group) == ("facelm", "train", "two jobs", "demo lr")
             assert run.name.startswith("demo ")
             assert run.name.endswith(f"max_epochs=2 {lr}")

@@ -112,7 +112,7 @@ def is_value(cfg: Any, key: str) -> bool:
         return False
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    return isinstance(node, DictConfig) and name in node and not isinstance(node._get_node(name), DictConfig)
+    return _has(node, name) and not isinstance(node._get_node(name), DictConfig)
 
 
 def check_typed(cfg: Any, base: Any, typed: Sequence[str]) -> None:
@@ -125,7 +125,7 @@ def check_typed(cfg: Any, base: Any, typed: Sequence[str]) -> None:
         key = key_of(override)
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(base, parent) if parent else base
-        if isinstance(node, DictConfig) and name in node:
+        if _has(node, name):
             check_kind(key, _raw(node, name), _raw(OmegaConf.select(cfg, parent) if parent else cfg, name))
         elif not _is_read(cfg, base, key):
             raise ValueError(f"{key} is a key that nothing reads{did_you_mean(key, keys_of(base))}")
@@ -145,6 +145,11 @@ def check_kind(key: str, was: Any, value: Any) -> None:
         return
     if not fits and not (isinstance(value, str) and value.startswith("${")):
         raise ValueError(f"{key}={value}: that is {kind}, {str(was).lower()} unless given")
+
+
+def _has(node: Any, name: str) -> bool:
+    """Whether a config has a key, also one whose value is still missing, which `in` denies."""
+    return isinstance(node, DictConfig) and name in list(node)
 
 
 def _raw(node: Any, name: str) -> Any:
