@@ -80,7 +80,7 @@ def run_dir(sweep: SimpleNamespace) -> Path:
 class TestSweep:
     def test_each_job_is_a_run_of_its_own(self, sweep):
         assert sweep.failed.id != sweep.good.id
-        assert sweep.failed.config["optim"]["optimizer"]["lr"] == -1
+        assert sweep.failed.config["optim"]["optimizer"]["lr"] == 1e30
         assert sweep.good.config["optim"]["optimizer"]["lr"] == 0.002
 
     def test_exit_codes(self, sweep):
@@ -88,7 +88,7 @@ class TestSweep:
         assert sweep.exit_code != 0
 
     def test_names(self, sweep):
-        for run, lr in ((sweep.failed, "lr=1e30"), (sweep.good, "lr=0.002")):
+        for run, lr in ((sweep.failed, "lr=1e+30"), (sweep.good, "lr=0.002")):
             assert (run.project, run.job_type, run.notes, run.group) == ("facelm", "train", "two jobs", "demo lr")
             assert run.name.startswith("demo ")
             assert run.name.endswith(f"max_epochs=2 {lr}")
