@@ -112,7 +112,8 @@ class TestSameWeights:
 
     def test_sigterm_saves_first_and_resume_alone_goes_on(self, common, whole, tmp_path):
         """Nothing but the signal writes a checkpoint; the second command names the run folder and nothing else."""
-        done = job("SIGTERM 5", *common, "ema.decay=0.9", "data.num_workers=1", f"hydra.run.dir={tmp_path}")
+        how = [*common, "ema.decay=0.9", "data.num_workers=1", f"hydra.run.dir={tmp_path}"]
+        done = job("SIGTERM 5", *how)
         assert done.returncode == 143, done.stderr[-3000:]
         assert f"go on with resume={tmp_path}/checkpoints/last.ckpt" in done.stdout
         assert last(tmp_path)["global_step"] == 6
@@ -246,7 +247,8 @@ class TestRefused:
 
 
 class TestFolders:
-    def test_a_resumed_run_stays_in_its_folder(self, tmp_path):
+    def test_a_resumed_run_stays_in_its_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         run = tmp_path / "run"
         (run / "checkpoints").mkdir(parents=True)
         (run / "checkpoints" / "last.ckpt").touch()
@@ -254,9 +256,9 @@ class TestFolders:
         for resume in (run, run / "checkpoints" / "last.ckpt"):
             assert run_dir_for(str(resume), "new") == str(run)
         assert run_dir_for(None, "new") == "new"
-        assert run_dir_for(str(tmp_path / "nowhere"), "new") == "new"
+        assert run_dir_for(str(tmp_path / "nowhere"), "other") == "other"
         (tmp_path / "loose.ckpt").touch()
-        assert run_dir_for(str(tmp_path / "loose.ckpt"), "new") == "new"
+        assert run_dir_for(str(tmp_path / "loose.ckpt"), "third") == "third"
         assert resume_path(str(run)) == str(run / "checkpoints" / "last.ckpt")
 
     def test_the_position_survives_a_run_that_stops_before_its_first_batch(self, drawn_root):

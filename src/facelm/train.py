@@ -29,6 +29,7 @@ from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.resume import continued, refuse_first, resume_path, resumed_run
+from facelm.launch.run_folder import held, score_of_the_same_job
 from facelm.launch.run_log import run_facts, tracked, write_facts
 from facelm.loggers import Tracker
 from facelm.models.loading import load_model
@@ -163,16 +164,21 @@ def ranks_to_start(cfg: DictConfig, job: Job) -> int:
 @command_line
 def hydra_job(cfg: DictConfig) -> float | None:
     """The Hydra job; returns the best validation NME, which sweepers minimise."""
-    cfg = continued(cfg)
-    job = Job.current()
     if ddp.global_rank():
         if ddp.STARTED_BY not in os.environ:
             logging.disable(logging.INFO)  # rank 0 says it; the ranks of srun and torchrun share one train.log
+        cfg = continued(cfg)
+        job = Job.current()
         with first_to_fail(job, ddp.global_rank()):
             train_on_all_devices(cfg, job)
         return None
-    with recorded(job) as record:
-        score = record["val_nme"] = train_on_all_devices(cfg, job)
+    with held(Job.current().folder):
+        if (score := score_of_the_same_job(Job.current(), cfg.resume)) is not None:
+            return score
+        cfg = continued(cfg)
+        job = Job.current()
+        with recorded(job) as record:
+            score = record["val_nme"] = train_on_all_devices(cfg, job)
     return score
 
 

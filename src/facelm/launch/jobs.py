@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,15 @@ def first_to_fail(job: Job, rank: int) -> Iterator[None]:
 def key_of(override: str) -> str:
     """What an override is about."""
     return override.lstrip("+~").partition("=")[0]
+
+
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Overrides by what they are about; of two for one key, the later, at its later place."""
+    lines: dict[str, str] = {}
+    for override in overrides:
+        lines.pop(key_of(override), None)
+        lines[key_of(override)] = override
+    return lines
 
 
 def read_record(folder: Path) -> dict[str, Any]:
