@@ -70,6 +70,8 @@ def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     run_dir = Path(cfg.run_dir)
     if ddp.global_rank() == 0:
         write_whole(run_dir / "config.yaml", public(OmegaConf.to_yaml(cfg, resolve=True)))
+        for name, faces in (("trained", data.train_faces), ("validated", data.val_faces)):
+            write_whole(run_dir / f"{name}.txt", "".join(f"{face.name}\n" for face in faces))
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     lit = build_lit(cfg, model_spec(cfg), data)
     lit.run = tracker.identity()
@@ -177,7 +179,7 @@ def hydra_job(cfg: DictConfig) -> float | None:
             return score
         cfg = continued(cfg)
         job = Job.current()
-        with recorded(job) as record:
+        with recorded(job, data_root=str(Path(cfg.data.root).expanduser().absolute())) as record:
             score = record["val_nme"] = train_on_all_devices(cfg, job)
     return score
 

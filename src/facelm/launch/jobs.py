@@ -48,8 +48,10 @@ class Job:
 
 
 @contextmanager
-def recorded(job: Job) -> Iterator[dict[str, Any]]:
+def recorded(job: Job, **facts: Any) -> Iterator[dict[str, Any]]:
     """Writes `job`'s result.json when it starts and when it ends, however it ends; what is yielded goes into it.
+
+    `facts` are plain values that are known at the start.
 
     A job that continues an earlier one in the same folder adds to its time.
     """
@@ -61,6 +63,7 @@ def recorded(job: Job) -> Iterator[dict[str, Any]]:
         "seconds": None,
         "error": None,
         **own_process(),
+        **facts,
     }
     started = time.monotonic()
     write_whole(job.folder / RECORD, json.dumps(record, indent=1))

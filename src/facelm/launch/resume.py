@@ -19,7 +19,7 @@ from facelm.launch import ddp
 from facelm.launch.jobs import RECORD, Job, by_key, key_of, read_record
 from facelm.launch.paths import new_folder
 from facelm.launch.recorded import restored
-from facelm.launch.run_folder import require_unused, to_go_on_with
+from facelm.launch.run_folder import recorded_root, require_unused, to_go_on_with
 from facelm.models.spec import read_facelm_checkpoint, read_facts
 
 AUTO = "auto"
@@ -98,7 +98,10 @@ def continued(cfg: DictConfig) -> DictConfig:
     recorded = read_record(run).get("overrides", []) if run else []
     recorded = [override for override in recorded if override != "first=null"]  # a key that older runs had
     everything = merged(restored(recorded, typed), typed)
-    return cfg if everything == typed else composed(everything)
+    cfg = cfg if everything == typed else composed(everything)
+    if run and "data.root" not in map(key_of, typed) and (root := recorded_root(run)):
+        cfg.data.root = root
+    return cfg
 
 
 def unfinished(job: Job) -> Path | None:

@@ -253,11 +253,11 @@ class LitLandmarks(L.LightningModule):
             group.update(settings, lr=settings["initial_lr"] * factor(scheduler.last_epoch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the spec, the plain config, the versions, and where in the data the run stands."""
+        """Adds the spec, the plain config, the versions, where in the data the run stands, and which faces they are."""
         checkpoint["facelm"] = checkpoint_facts(self.spec, self.record, self.mean_shape)
         checkpoint["facelm"]["run"] = self.run
         if datamodule := self._datamodule():
-            checkpoint["facelm"]["position"] = datamodule.position()
+            checkpoint["facelm"] |= {"position": datamodule.position(), "faces": datamodule.face_names()}
 
     def _datamodule(self) -> Any:
         """The data module that knows its position, if the trainer has one: a plain DataLoader has none."""
