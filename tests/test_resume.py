@@ -103,6 +103,15 @@ class TestSameWeights:
         fit([*how, f"run_dir={tmp_path}", f"resume={tmp_path}"])
         assert_same_training(last(whole[decay]), last(tmp_path))
 
+    def test_in_64_bits(self, common, tmp_path):
+        """Lightning widens a module after it has got its weights: they were rounded, averages of another type."""
+        how = [*common, "ema.decay=0.9", "trainer.precision=64-true"]
+        fit([*how, f"run_dir={tmp_path / 'whole'}"])
+        assert job("SIGTERM 5", *how, f"hydra.run.dir={tmp_path / 'rest'}").returncode == 143
+        assert last(tmp_path / "rest")["state_dict"]["net.conv1.weight"].dtype == torch.float64
+        fit([*how, f"run_dir={tmp_path / 'rest'}", f"resume={tmp_path / 'rest'}"])
+        assert_same_training(last(tmp_path / "whole"), last(tmp_path / "rest"))
+
     def test_averaging_leaves_the_training_itself_alone(self, whole):
         """So the weights of the last iteration, which an averaged run keeps beside, are those of a run without."""
         averaged, plain = last(whole["0.9"]), last(whole["null"])

@@ -79,6 +79,8 @@ def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     write_facts(facts, run_dir)
     tracker.log_facts(facts)
     trainer = build_trainer(cfg, loggers=tracker.loggers(), callbacks=build_callbacks(cfg, run_dir), run_dir=run_dir)
+    if trainer.precision == "64-true":
+        lit.double()  # Lightning does it after a checkpoint's weights are in, and after those to average were copied
     trainer.fit(lit, data, ckpt_path=resume_path(cfg.resume))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
