@@ -160,6 +160,7 @@ def ranks_to_start(cfg: DictConfig, job: Job) -> int:
             "docs/running.md has the lines. On one machine use trainer=ddp"
         )
     if job.sweep and HydraConfig.get().runtime.choices.get("hydra/launcher") == "joblib":
+        ddp.stop_with_parent()
         take_a_gpu(job.sweep)
     return resolve_devices(cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.max_devices)[1]
 
@@ -182,6 +183,7 @@ def hydra_job(cfg: DictConfig) -> float | None:
         cfg = continued(cfg)
         job = Job.current()
         with recorded(job, data_root=str(Path(cfg.data.root).expanduser().absolute())) as record:
+            (job.folder / "report" / "summary.json").unlink(missing_ok=True)  # of the run before it went on
             score = record["val_nme"] = train_on_all_devices(cfg, job)
     return score
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import json
 import statistics
@@ -127,6 +128,10 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 class SweepTable(Callback):
     """Writes the table of a sweep into its folder after each job, so that it is there however the sweep ends."""
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """An interrupted sweep ends without a word to its callbacks: its table is written when the process does."""
+        atexit.register(self._write, Path(config.hydra.sweep.dir))
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """A job has ended, in this process or in a worker of a launcher."""
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -137,6 +142,8 @@ class SweepTable(Callback):
         self._write(Path(config.hydra.sweep.dir))
 
     def _write(self, folder: Path) -> None:
+        if not folder.is_dir():  # nothing came of it
+            return
         with _locked(folder / ".table.lock"):  # of two jobs that end at once, the second sees the first
             rows = [read_run(run) for run in run_folders(folder)]
             if rows:
