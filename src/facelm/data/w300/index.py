@@ -6,27 +6,27 @@ broken file, then at the second, wastes a day.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
 from facelm.data.faces import Face
-from facelm.data.images import decoded_size, image_size
+from facelm.data.images import AS_STORED, decoded_size, exif_orientation, image_size
 from facelm.data.plausible import check_shape
 from facelm.data.synthetic.folder import MARKER
-from facelm.data.w300.annotations import Annotation, find_annotation_files, read_annotations, read_pts, read_text
+from facelm.data.w300.annotations import find_annotation_files, read_annotations, read_text
+from facelm.data.w300.entries import Entry, entries_from_pts, entries_from_rows
 from facelm.data.w300.layout import (
     FOLDER_COUNTS,
     OFFICIAL_COUNTS,
     SPLITS,
-    Files,
     count_table,
+    is_ibugs_name,
     list_folders,
     looked_for,
     parse_name,
@@ -37,9 +37,11 @@ from facelm.geometry.landmarks import interocular
 
 __all__ = ["OFFICIAL_COUNTS", "SPLITS", "Face", "count_table", "index_faces", "present_subsets"]
 
-Folders = Mapping[str, Mapping[str, Files]]
+log = logging.getLogger(__name__)
+
 Format = Literal["pts", "json", "csv"]
 OnError = Literal["raise", "skip"]
+Exif = Literal["auto", "apply", "ignore"]
 
 OUTSIDE = 0.25
 """How far landmarks may lie outside their photograph, in sides of the face's box. On 2,019 training faces the farthest
@@ -53,6 +55,7 @@ def index_faces(
     annotations: Format = "pts",
     annotations_at: str | Path | None = None,
     pixel_origin: int = 1,
+    exif: Exif = "auto",
     on_error: OnError = "raise",
     list_file: str | Path | None = None,
     check_images: bool = True,
@@ -65,10 +68,12 @@ def index_faces(
         annotations: "pts" beside the photographs; "json" mmpose's, "csv" the HRNet authors' files.
         annotations_at: folder of those files, or one file, instead of `root` and `root/annotations`.
         pixel_origin: 1 turns the stored 1-based numbers into 0-based pixels; 0 keeps them, as the references do.
+        exif: "apply" takes landmarks for those of the photograph as a viewer turns it by its EXIF orientation,
+            "ignore" for those of the pixels as they are stored, "auto" ignores it where a name is one of iBUG's.
         on_error: "raise" one error that lists every unusable face, or "skip" them with one warning that does. To
             raise, headers and ends of the photographs are read; to skip, all are decoded.
         list_file: text file with a face a line, such as `afw/111076519_1`; only those are read.
-        check_images: False leaves the photographs unread.
+        check_images: False looks at nothing of the photographs but their EXIF orientation.
 
     Raises:
         FileNotFoundError: no photographs of the split, no annotation file, or no list file.
@@ -77,31 +82,24 @@ def index_faces(
     Warns:
         UserWarning: fewer faces than iBUG published (not with `list_file`), with a table; faces that were skipped.
     """
-    _check_choices(split, annotations, on_error, pixel_origin)
+    _check_choices(split, annotations, on_error, pixel_origin, exif)
     root = Path(root).expanduser()
-    folders = list_folders(root, SPLITS[split])
-    if not folders:
-        raise FileNotFoundError(_nothing_found(root, split))
-    if annotations == "pts":
-        entries, problems = _entries_from_pts(folders)
-    else:
-        named = Path(annotations_at).expanduser() if annotations_at else None
-        files = find_annotation_files(root, split, annotations, named)
-        rows = [row for path in files for row in read_annotations(path, annotations)]
-        entries, problems = _entries_from_rows(rows, folders)
-    if list_file is not None:
-        listed = _read_list(Path(list_file).expanduser(), {*entries, *problems}, split)
-        entries = {name: entry for name, entry in entries.items() if name in listed}
-        problems = {name: problem for name, problem in problems.items() if name in listed}
+    named = Path(annotations_at).expanduser() if annotations_at else None
+    listed = Path(list_file).expanduser() if list_file is not None else None
+    entries, problems = _find(root, split, annotations, named, listed)
     size_of = (decoded_size if on_error == "skip" else image_size) if check_images else None
     drawn = (root / MARKER).exists()  # exact, and of wilder heads than anybody photographs
-    faces = []
+    faces, lying = [], 0
     for name, entry in sorted(entries.items()):
         try:
-            faces.append(_face(name, entry, pixel_origin, size_of, drawn))
+            stated = _stated_orientation(entry.image)
+            faces.append(_face(name, entry, pixel_origin, _turn(stated, name, exif), size_of, drawn))
         except (ValueError, OSError) as error:
             problems[name] = str(error)
+        else:
+            lying += stated != AS_STORED
     _report(problems, faces, split, root, on_error)
+    _tell_turned(faces, lying, split, exif)
     if list_file is None:
         _warn_if_fewer(faces, split, root)
     return faces
@@ -119,56 +117,55 @@ def present_subsets(root: str | Path) -> list[str]:
     return [split for split in SPLITS if split in present]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A face that is on disk and not read yet."""
-
-    folder: str
-    image: Path
-    read: Callable[[int], FloatArray]
-
-
-def _entries_from_pts(folders: Folders) -> tuple[dict[str, _Entry], dict[str, str]]:
-    """Every .pts with its photograph by face name, and what is wrong with those that have none."""
-    entries: dict[str, _Entry] = {}
-    problems: dict[str, str] = {}
-    for folder, names in folders.items():
-        for bare, files in names.items():
-            name = f"{folder}/{bare}"
-            if files.pts and files.image:
-                entries[name] = _Entry(folder, files.image, partial(read_pts, files.pts))
-            elif files.pts:
-                problems[name] = f"{files.pts}: the image does not exist; none of that name lies beside it"
+def _find(
+    root: Path, split: str, annotations: Format, annotations_at: Path | None, list_file: Path | None
+) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The split's faces by name, or those of the list, and what is wrong with those that have no photograph."""
+    folders = list_folders(root, SPLITS[split])
+    if not folders:
+        raise FileNotFoundError(_nothing_found(root, split))
+    if annotations == "pts":
+        entries, problems = entries_from_pts(folders)
+    else:
+        files = find_annotation_files(root, split, annotations, annotations_at)
+        rows = [row for path in files for row in read_annotations(path, annotations)]
+        entries, problems = entries_from_rows(rows, folders)
+    if list_file is not None:
+        listed = _read_list(list_file, {*entries, *problems}, split)
+        entries = {name: entry for name, entry in entries.items() if name in listed}
+        problems = {name: problem for name, problem in problems.items() if name in listed}
     return entries, problems
 
 
-def _entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dict[str, _Entry], dict[str, str]]:
-    """Every row of this split with its photograph by face name, and what is wrong with those that have none.
+def _stated_orientation(image: Path) -> int:
+    with image.open("rb") as stream:
+        return exif_orientation(stream)
 
-    Rows in official folders that are not among `folders` (another split's, or not on disk) are passed over. A row
-    whose path ends in no official folder is looked for by its file name in all of `folders`.
-    """
-    entries: dict[str, _Entry] = {}
-    problems: dict[str, str] = {}
-    for row in rows:
-        folder, bare = parse_name(row.image_name)
-        if folder and folder not in folders:
-            continue
-        holders = [place for place in ([folder] if folder else folders) if bare in folders[place]]
-        image = folders[holders[0]][bare].image if len(holders) == 1 else None
-        name = f"{folder or holders[0]}/{bare}" if folder or image else row.image_name
-        if image is None:
-            reason = f"is in {' and '.join(holders)}" if len(holders) > 1 else "does not exist"
-            problems[name] = f"{row.where}: the image {row.image_name!r} {reason}"
-        elif name in entries:
-            problems[name] = f"{row.where}: the image {row.image_name!r} is annotated twice"
-        else:
-            entries[name] = _Entry(holders[0], image, row.read)
-    return {name: entry for name, entry in entries.items() if name not in problems}, problems
+
+def _turn(stated: int, name: str, exif: Exif) -> int:
+    """The orientation by which a photograph is turned that states `stated`."""
+    ignored = exif == "ignore" or (exif == "auto" and is_ibugs_name(name.rpartition("/")[2]))
+    return AS_STORED if ignored else stated
+
+
+def _tell_turned(faces: Iterable[Face], lying: int, split: str, exif: Exif) -> None:
+    """Logs what was done with photographs whose EXIF asks viewers to turn them."""
+    turned = sum(face.orientation != AS_STORED for face in faces)
+    if lying:
+        log.info(
+            f"split {split!r}: EXIF asks viewers to turn the photographs of {lying:,} faces; {turned:,} were turned, "
+            f"so that points placed in a viewer fit, and {lying - turned:,} left as stored, as 300W was "
+            f"annotated (data.exif={exif}). data.exif=apply turns all, data.exif=ignore none"
+        )
 
 
 def _face(
-    name: str, entry: _Entry, pixel_origin: int, size_of: Callable[[Path], tuple[int, int]] | None, drawn: bool
+    name: str,
+    entry: Entry,
+    pixel_origin: int,
+    orientation: int,
+    size_of: Callable[[Path, int], tuple[int, int]] | None,
+    drawn: bool,
 ) -> Face:
     """The face, or ValueError that says why it cannot be used."""
     landmarks_image = entry.read(pixel_origin)
@@ -178,8 +175,8 @@ def _face(
         check_shape(landmarks_image, str(entry.image))
     box = box_from_landmarks(landmarks_image)
     if size_of:
-        _check_in_image(entry.image, size_of(entry.image), landmarks_image, box)
-    return Face(name, entry.image, landmarks_image, box, entry.folder)
+        _check_in_image(entry.image, size_of(entry.image, orientation), landmarks_image, box)
+    return Face(name, entry.image, landmarks_image, box, entry.folder, orientation)
 
 
 def _check_in_image(image: Path, size: tuple[int, int], landmarks_image: FloatArray, box: Box) -> None:
@@ -238,12 +235,13 @@ def _warn_if_fewer(faces: Iterable[Face], split: str, root: Path) -> None:
         )
 
 
-def _check_choices(split: str, annotations: str, on_error: str, pixel_origin: int) -> None:
+def _check_choices(split: str, annotations: str, on_error: str, pixel_origin: int, exif: str) -> None:
     for what, value, choices in (
         ("split", split, tuple(SPLITS)),
         ("data.annotations", annotations, get_args(Format)),
         ("data.on_error", on_error, get_args(OnError)),
         ("data.pixel_origin", pixel_origin, (0, 1)),
+        ("data.exif", exif, get_args(Exif)),
     ):
         if value not in choices:
             raise ValueError(f"{what}={value!r} is none of {', '.join(str(choice) for choice in choices)}")

@@ -9,6 +9,7 @@ without spaces and ending: `helen/trainset/100032540_1`, `01_Indoor/indoor_001`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -47,6 +48,10 @@ OFFICIAL_COUNTS: Mapping[str, int] = MappingProxyType(
 """Faces that iBUG published for each split: 3148, 554, 135, 689, 600."""
 
 
+_IBUGS_NAMES = re.compile(r"\d{6,10}_\d{1,2}|image_\d{3,4}(_\d{1,2})?|(in|out)door_\d{3}")
+"""AFW and Helen: number of the photograph on Flickr, number of the face in it; LFPW and iBUG; the private test."""
+
+
 @dataclass
 class Files:
     """What a folder holds under one name: the photograph and its .pts, either of which may be missing."""
@@ -69,6 +74,11 @@ def parse_name(text: str) -> tuple[str, str]:
         if parents[-len(wanted) :] == wanted:
             return folder, bare
     return "", bare
+
+
+def is_ibugs_name(bare: str) -> bool:
+    """Whether a face's bare name is made as iBUG made 300W's: what holds for 300W's files is only known of those."""
+    return _IBUGS_NAMES.fullmatch(bare) is not None
 
 
 def list_folder(path: Path) -> dict[str, Files]:
