@@ -1,4 +1,4 @@
-"""What of a split lies on disk, before any of it is read: each face's photograph, and where its points stand."""
+"""From files to faces: which photograph and which points make one, and whether they fit each other."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+
+from facelm.data.faces import Face
+from facelm.data.images import AS_STORED, exif_orientation
+from facelm.data.plausible import check_shape
 from facelm.data.w300.annotations import Annotation, read_pts
-from facelm.data.w300.layout import Files, parse_name
+from facelm.data.w300.layout import Files, is_ibugs_name, parse_name
 from facelm.geometry.affine import FloatArray
+from facelm.geometry.boxes import Box, box_from_landmarks
+from facelm.geometry.landmarks import interocular
 
 Folders = Mapping[str, Mapping[str, Files]]
+Exif = Literal["auto", "apply", "ignore"]
+SizeOf = Callable[[Path, int], tuple[int, int]]
+
+OUTSIDE = 0.25
+"""How far landmarks may lie outside their photograph, in sides of the face's box. On 2,019 training faces the farthest
+is 0.002 sides out; a photograph shrunk to half its size puts a centred face 0.5 sides out."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +74,57 @@ def entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dic
         else:
             entries[name] = Entry(holders[0], image, row.read)
     return {name: entry for name, entry in entries.items() if name not in problems}, problems
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How entries become faces.
+
+    `subtracted` is what is taken from stored coordinates, `exif` as in `index_faces`. `size_of` gives (width, height)
+    of a photograph turned by an orientation; None leaves photographs unread. `any_shape` is for drawn heads, which are
+    exact, and wilder than anybody photographs.
+    """
+
+    subtracted: int
+    exif: Exif
+    size_of: SizeOf | None
+    any_shape: bool = False
+
+    def face(self, name: str, entry: Entry) -> Face:
+        """The face.
+
+        Raises:
+            ValueError: it cannot be used, with the reason.
+            OSError: a file cannot be read.
+        """
+        landmarks_image, image = entry.read(self.subtracted), entry.image
+        if not interocular(landmarks_image) > 0:
+            raise ValueError(f"{image}: both outer eye corners are one point; errors are measured in their distance")
+        if not self.any_shape:
+            check_shape(landmarks_image, str(image))
+        box, orientation = box_from_landmarks(landmarks_image), self.orientation(name, entry)
+        if self.size_of:
+            _check_in_image(image, self.size_of(image, orientation), landmarks_image, box)
+        return Face(name, image, landmarks_image, box, entry.folder, orientation)
+
+    def orientation(self, name: str, entry: Entry) -> int:
+        """By which the photograph is turned."""
+        ignored = self.exif == "ignore" or (self.exif == "auto" and is_ibugs_name(name.rpartition("/")[2]))
+        return AS_STORED if ignored else stated_orientation(entry.image)
+
+
+def stated_orientation(image: Path) -> int:
+    """What the photograph's EXIF says; raises OSError where it cannot be read."""
+    with image.open("rb") as stream:
+        return exif_orientation(stream)
+
+
+def _check_in_image(image: Path, size: tuple[int, int], landmarks_image: FloatArray, box: Box) -> None:
+    """Raise where the photograph is too small for its landmarks."""
+    beyond = np.maximum(-landmarks_image, landmarks_image - (np.array(size) - 1)).max(axis=1)
+    if beyond.max() > OUTSIDE * box.side:
+        x, y = landmarks_image[beyond.argmax()]
+        raise ValueError(
+            f"{image}: point {beyond.argmax()} at ({x:.0f}, {y:.0f}) lies far outside the {size[0]}x{size[1]} pixels; "
+            "is the image resized or cropped, or of another annotation?"
+        )
