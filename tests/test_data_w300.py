@@ -6,7 +6,17 @@ import pytest
 
 from facelm.data.faces import Face, data_fingerprint
 from facelm.data.w300.index import index_faces, present_subsets
-from w300_tree import ALL, NAMES, pts_text, published_box, some_landmarks, write_csv, write_image, write_json, write_tree
+from w300_tree import (
+    ALL,
+    NAMES,
+    pts_text,
+    published_box,
+    some_landmarks,
+    write_csv,
+    write_image,
+    write_json,
+    write_tree,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:300W is incomplete:UserWarning")
 
@@ -282,7 +292,6 @@ class TestFingerprint:
         assert data_fingerprint([face]) == "862861466656"
 
 
-@pytest.mark.filterwarnings("ignore:300W is incomplete")
 @pytest.mark.parametrize("kind", ["pts", "json", "csv"])
 @pytest.mark.parametrize("pixel_origin", [0, 1])
 def test_numbers_that_start_at_0_are_the_same_points(tmp_path, kind, pixel_origin):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,11 +30,12 @@ is 0.002 sides out; a photograph shrunk to half its size puts a centred face 0.5
 
 @dataclass(frozen=True)
 class Entry:
-    """A face that is on disk and not read yet."""
+    """A face that is on disk and not read yet; `unused` are further photographs of its name."""
 
     folder: str
     image: Path
     read: Callable[[int], FloatArray]
+    unused: Sequence[Path] = ()
 
 
 def entries_from_pts(folders: Folders) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -45,7 +46,7 @@ def entries_from_pts(folders: Folders) -> tuple[dict[str, Entry], dict[str, str]
         for bare, files in names.items():
             name = f"{folder}/{bare}"
             if files.pts and files.image:
-                entries[name] = Entry(folder, files.image, partial(read_pts, files.pts))
+                entries[name] = Entry(folder, files.image, partial(read_pts, files.pts), files.unused)
             elif files.pts:
                 problems[name] = f"{files.pts}: the image does not exist; none of that name lies beside it"
     return entries, problems
@@ -64,7 +65,8 @@ def entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dic
         if folder and folder not in folders:
             continue
         holders = [place for place in ([folder] if folder else folders) if bare in folders[place]]
-        image = folders[holders[0]][bare].image if len(holders) == 1 else None
+        files = folders[holders[0]][bare] if len(holders) == 1 else Files()
+        image = files.image
         name = f"{folder or holders[0]}/{bare}" if folder or image else row.image_name
         if image is None:
             reason = f"is in {' and '.join(holders)}" if len(holders) > 1 else "does not exist"
@@ -72,7 +74,7 @@ def entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dic
         elif name in entries:
             problems[name] = f"{row.where}: the image {row.image_name!r} is annotated twice"
         else:
-            entries[name] = Entry(holders[0], image, row.read)
+            entries[name] = Entry(holders[0], image, row.read, files.unused)
     return {name: entry for name, entry in entries.items() if name not in problems}, problems
 
 

@@ -58,7 +58,7 @@ class Found:
     entries: dict[str, Entry]
     lying: int
 
-    def told_turned(self, exif: Exif) -> str:
+    def told_turned(self, exif: str) -> str:
         """What was done with photographs that lie on their side, as a sentence; "" where there are none."""
         if not self.lying:
             return ""
@@ -164,6 +164,20 @@ def find_faces(
         else:
             lying += stated_orientation(entry.image) != AS_STORED
     return Found(faces, problems, entries, lying)
+
+
+def present_splits(root: str | Path) -> list[str]:
+    """The splits that have photographs under `root`, of train, common, challenge, test.
+
+    Raises:
+        FileNotFoundError: none has any.
+    """
+    root = Path(root).expanduser()
+    folders = list_folders(root)
+    present = [split for split, parts in SPLITS.items() if split != "full" and not folders.keys().isdisjoint(parts)]
+    if not present:
+        raise FileNotFoundError(_nothing_found(root, "train"))
+    return present
 
 
 def present_subsets(root: str | Path) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -54,10 +54,14 @@ _IBUGS_NAMES = re.compile(r"\d{6,10}_\d{1,2}|image_\d{3,4}(_\d{1,2})?|(in|out)do
 
 @dataclass
 class Files:
-    """What a folder holds under one name: the photograph and its .pts, either of which may be missing."""
+    """What a folder holds under one name: the photograph and its .pts, either of which may be missing.
+
+    `unused` are photographs of that name with another ending.
+    """
 
     image: Path | None = None
     pts: Path | None = None
+    unused: list[Path] = field(default_factory=list)
 
 
 def parse_name(text: str) -> tuple[str, str]:
@@ -107,8 +111,10 @@ def list_folder(path: Path) -> dict[str, Files]:
         files = found.setdefault(name, Files())
         if ending == ".pts":
             files.pts = files.pts or path / file_name
-        elif files.image is None or _rank(ending) < _rank(files.image.suffix.lower()):
-            files.image = path / file_name
+        else:
+            files.image, *files.unused = sorted(
+                [path / file_name, *filter(None, [files.image]), *files.unused], key=lambda image: _rank(image.suffix)
+            )
     return found
 
 
@@ -151,7 +157,7 @@ def count_table(counts: Mapping[str, int]) -> str:
 
 
 def _rank(ending: str) -> int:
-    return IMAGE_ENDINGS.index(ending)
+    return IMAGE_ENDINGS.index(ending.lower())
 
 
 def _private(folder: str) -> bool:
