@@ -21,6 +21,7 @@ COMMANDS = {
     "convert": "weights of mmpose, the HRNet authors or timm in and out, and what they were trained for",
     "info": "size, speed and meaning of a model, a checkpoint, a run or an ONNX file",
     "browse": "a sheet of training faces as the network sees them, for any experiment",
+    "check": "annotated faces before they are trained on: what cannot be used, and what is worth a look",
     "compare": "what runs came to, in one table: the jobs of a sweep, or any runs",
     "prepare": "300W from iBUG's archives, or drawn faces in its place",
 }

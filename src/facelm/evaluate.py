@@ -37,7 +37,17 @@ from facelm.models.loading import LoadedModel, load_model
 
 log = logging.getLogger(__name__)
 
-FACES = ("root", "annotations", "annotations_at", "train_list", "val_list", "on_error", "hold_out")
+FACES = (
+    "root",
+    "annotations",
+    "annotations_at",
+    "first_pixel",
+    "exif",
+    "train_list",
+    "val_list",
+    "on_error",
+    "hold_out",
+)
 """The keys of `data` that say which faces are measured."""
 
 

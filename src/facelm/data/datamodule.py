@@ -34,7 +34,8 @@ class FaceDataModule(L.LightningDataModule):
     What validates: see `partition`, whose `share` is `hold_out`.
 
     `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
-    coordinates into 0-based ones, 0 uses them as they are (as the references do).
+    coordinates into 0-based ones, 0 uses them as they are (as the references do); `first_pixel` and
+    `exif`: see `index_faces`.
 
     With `cache="disk"`, `setup` decodes every photograph once into `cache_dir` (`cache.py`), training faces at most
     `cache_size` pixels large and validation faces as the very crops; `faces_loader` always reads the photographs.
@@ -54,6 +55,8 @@ class FaceDataModule(L.LightningDataModule):
         annotations: Literal["pts", "json", "csv"] = "pts",
         annotations_at: str | None = None,
         pixel_origin: int = 1,
+        first_pixel: int = 1,
+        exif: Literal["auto", "apply", "ignore"] = "auto",
         train_list: str | None = None,
         val_list: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
@@ -94,6 +97,8 @@ class FaceDataModule(L.LightningDataModule):
             annotations=annotations,
             annotations_at=annotations_at,
             pixel_origin=pixel_origin,
+            first_pixel=first_pixel,
+            exif=exif,
             on_error=on_error,
         )
         self.train_faces: list[Face] = []

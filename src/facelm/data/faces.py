@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facelm.geometry.affine import FloatArray
+from facelm.data.images import AS_STORED, read_image
+from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import Box
 
 
@@ -16,8 +17,9 @@ class Face:
     """One annotated face.
 
     `name` is its folder and file name without spaces and ending, `helen/trainset/100032540_1`; `folder` the first part.
+    `orientation` is how the photograph is turned before anything else, as EXIF counts: 1 leaves it as it is stored.
 
-    Convention: `landmarks_image` `[68, 2]` float64 and `box` are in image pixels; 0-based if indexed with
+    Convention: `landmarks_image` `[68, 2]` float64 and `box` are in pixels of the turned image; 0-based if indexed with
     `pixel_origin=1`, as stored if with 0.
     """
 
@@ -26,6 +28,11 @@ class Face:
     landmarks_image: FloatArray
     box: Box
     folder: str
+    orientation: int = AS_STORED
+
+    def read(self) -> Image:
+        """The pixels `[H, W, 3]` that the landmarks belong to; raises what `read_image` raises."""
+        return read_image(self.image, self.orientation)
 
 
 def name_hashes(faces: Iterable[Face]) -> list[int]:
@@ -39,10 +46,11 @@ def name_hash(name: str) -> int:
 
 
 def data_fingerprint(faces: Iterable[Face]) -> str:
-    """12 hex digits that change with any name or coordinate, whatever the order (start of a SHA-256)."""
+    """12 hex digits that change with any name, coordinate or turn, whatever the order (start of a SHA-256)."""
     digest = hashlib.sha256()
     for face in sorted(faces, key=lambda face: face.name):
-        digest.update(
-            face.name.encode("utf-8", "surrogateescape") + b"\0" + face.landmarks_image.astype("<f8").tobytes()
-        )
+        name = face.name.encode("utf-8", "surrogateescape")
+        digest.update(name + b"\0" + face.landmarks_image.astype("<f8").tobytes())
+        if face.orientation != AS_STORED:
+            digest.update(b"turned %d" % face.orientation)
     return digest.hexdigest()[:12]

@@ -34,6 +34,8 @@ DATA: Mapping[str, Check] = {
     "root": lambda value, name: checked.text(value, name, longest=4096),
     "annotations": lambda value, name: checked.one_of(value, name, ("pts", "json", "csv")),
     "annotations_at": _path,
+    "first_pixel": lambda value, name: checked.integer(value, name, 0, 1),
+    "exif": lambda value, name: checked.one_of(value, name, ("auto", "apply", "ignore")),
     "train_list": _path,
     "val_list": _path,
     "on_error": lambda value, name: checked.one_of(value, name, ("raise", "skip")),

@@ -9,8 +9,9 @@ without spaces and ending: `helen/trainset/100032540_1`, `01_Indoor/indoor_001`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -47,12 +48,20 @@ OFFICIAL_COUNTS: Mapping[str, int] = MappingProxyType(
 """Faces that iBUG published for each split: 3148, 554, 135, 689, 600."""
 
 
+_IBUGS_NAMES = re.compile(r"\d{6,10}_\d{1,2}|image_\d{3,4}(_\d{1,2})?|(in|out)door_\d{3}")
+"""AFW and Helen: number of the photograph on Flickr, number of the face in it; LFPW and iBUG; the private test."""
+
+
 @dataclass
 class Files:
-    """What a folder holds under one name: the photograph and its .pts, either of which may be missing."""
+    """What a folder holds under one name: the photograph and its .pts, either of which may be missing.
+
+    `unused` are photographs of that name with another ending.
+    """
 
     image: Path | None = None
     pts: Path | None = None
+    unused: list[Path] = field(default_factory=list)
 
 
 def parse_name(text: str) -> tuple[str, str]:
@@ -69,6 +78,11 @@ def parse_name(text: str) -> tuple[str, str]:
         if parents[-len(wanted) :] == wanted:
             return folder, bare
     return "", bare
+
+
+def is_ibugs_name(bare: str) -> bool:
+    """Whether a face's bare name is made as iBUG made 300W's: what holds for 300W's files is only known of those."""
+    return _IBUGS_NAMES.fullmatch(bare) is not None
 
 
 def list_folder(path: Path) -> dict[str, Files]:
@@ -97,8 +111,10 @@ def list_folder(path: Path) -> dict[str, Files]:
         files = found.setdefault(name, Files())
         if ending == ".pts":
             files.pts = files.pts or path / file_name
-        elif files.image is None or _rank(ending) < _rank(files.image.suffix.lower()):
-            files.image = path / file_name
+        else:
+            files.image, *files.unused = sorted(
+                [path / file_name, *filter(None, [files.image]), *files.unused], key=lambda image: _rank(image.suffix)
+            )
     return found
 
 
@@ -141,7 +157,7 @@ def count_table(counts: Mapping[str, int]) -> str:
 
 
 def _rank(ending: str) -> int:
-    return IMAGE_ENDINGS.index(ending)
+    return IMAGE_ENDINGS.index(ending.lower())
 
 
 def _private(folder: str) -> bool:
