@@ -68,3 +68,11 @@ def test_the_temporary_path_has_the_same_ending(tmp_path):
         assert path.parent == tmp_path
         path.write_bytes(b"1")
     assert (tmp_path / "x.png").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".txt", "." + "y" * 254, "ü" * 127, "a." + "z" * 253])
+def test_a_name_may_be_as_long_as_the_file_system_has_room_for(tmp_path, name):
+    write_whole(tmp_path / name, "1")
+    write_whole(tmp_path / name, "2")
+    assert (tmp_path / name).read_text() == "2"
+    assert os.listdir(tmp_path) == [name]

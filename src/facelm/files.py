@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import os
 import re
@@ -13,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-_TEMPORARY = re.compile(r"\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-\d+\.tmp\.(?P<name>.+)", re.DOTALL)
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-(?P<pid>\d+)-\d+\.tmp\.[0-9a-f]{16}(?:\..*)?", re.DOTALL)
+_LONGEST_ENDING = 16  # bytes
 _count = itertools.count()
 
 
@@ -30,7 +32,7 @@ def replacing(path: Path | str, *, sync: bool = True) -> Iterator[Path]:
             names `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{_host()}-{os.getpid()}-{next(_count)}.tmp.{path.name}")
+    temporary = path.with_name(f".{_host()}-{os.getpid()}-{next(_count)}.tmp.{_short(path)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_behind(path)
@@ -96,12 +98,21 @@ def _host() -> str:
     return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
+def _short(path: Path) -> str:
+    """Stands for a file's name in that of its temporary: names may fill all the bytes that a file system has for them.
+
+    The ending stays, since libraries choose the format by it.
+    """
+    ending = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_ENDING else ""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16] + ending
+
+
 def _remove_left_behind(path: Path) -> None:
     """Removes unfinished files for `path` of processes of this machine that are gone."""
-    literally = re.sub(r"([*?[])", r"[\1]", path.name)
+    literally = re.sub(r"([*?[])", r"[\1]", _short(path))
     for other in path.parent.glob(f".{_host()}-*.tmp.{literally}"):
         match = _TEMPORARY.fullmatch(other.name)
-        if match and match["name"] == path.name and not process_lives(int(match["pid"])):
+        if match and not process_lives(int(match["pid"])):
             with suppress(OSError):
                 other.unlink()
 
