@@ -17,15 +17,16 @@ from typing import IO, Any
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}-(?P<pid>\d+)-\d+\.tmp\.[0-9a-f]{16}(?:\..*)?", re.DOTALL)
 _LONGEST_ENDING = 16  # bytes
 _count = itertools.count()
+_tidied: set[Path] = set()
 
 
 @contextmanager
 def replacing(path: Path | str, *, sync: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, of the same ending, whose file takes `path`'s place when the block ends well.
 
-    For libraries that want a path to write to; see `writing` for an open file. What a killed process has left of the
-    same file is removed. The folder is made. `sync=False` saves the wait for the disk: after a power cut the file may
-    then be missing or empty.
+    For libraries that want a path to write to; see `writing` for an open file. The folder is made; what killed
+    processes have left in it is removed when this process first writes there. `sync=False` saves the wait for the disk:
+    after a power cut the file may then be missing or empty.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; a former file at `path` is untouched, and the error
@@ -35,7 +36,7 @@ def replacing(path: Path | str, *, sync: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".{_host()}-{os.getpid()}-{next(_count)}.tmp.{_short(path)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(path)
+        _remove_left_behind(path.parent)
         yield temporary
         if sync:
             _sync(temporary)
@@ -69,6 +70,16 @@ def write_whole(path: Path | str, content: bytes | str, *, sync: bool = True) ->
     """
     with writing(path, "wb" if isinstance(content, bytes) else "w", sync=sync) as file:
         file.write(content)
+
+
+def cell(path: str) -> str:
+    """A path in a CSV file: one that a spreadsheet would take for a formula with `./` before it, the same path."""
+    return f"./{path}" if path.startswith(("=", "+", "-", "@")) else path
+
+
+def typed(name: str | os.PathLike[str]) -> Path:
+    """The path that a person typed: `~` is the home folder, unless a file is called so. Not for names found on disk."""
+    return Path(name if os.path.lexists(name) else os.path.expanduser(name))
 
 
 def take_lock(file: IO[Any], *, wait: bool = True) -> bool:
@@ -107,10 +118,15 @@ def _short(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16] + ending
 
 
-def _remove_left_behind(path: Path) -> None:
-    """Removes unfinished files for `path` of processes of this machine that are gone."""
-    literally = re.sub(r"([*?[])", r"[\1]", _short(path))
-    for other in path.parent.glob(f".{_host()}-*.tmp.{literally}"):
+def _remove_left_behind(folder: Path) -> None:
+    """Removes unfinished files in `folder` of processes of this machine that are gone; once, since listing takes time.
+
+    A folder of results may hold a million files.
+    """
+    if folder in _tidied:
+        return
+    _tidied.add(folder)
+    for other in folder.glob(f".{_host()}-*.tmp.*"):
         match = _TEMPORARY.fullmatch(other.name)
         if match and not process_lives(int(match["pid"])):
             with suppress(OSError):
