@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from facelm.files import is_temporary, replacing, write_whole, writing
+from facelm import files
+from facelm.files import is_temporary, replacing, typed, write_whole, writing
 
 
 def test_text_and_bytes_arrive_as_they_are(tmp_path):
@@ -76,3 +77,23 @@ def test_a_name_may_be_as_long_as_the_file_system_has_room_for(tmp_path, name):
     write_whole(tmp_path / name, "2")
     assert (tmp_path / name).read_text() == "2"
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_count", iter([7, 7]))
+    with replacing(tmp_path / "x") as temporary:
+        temporary.write_text("1")
+    temporary.symlink_to(tmp_path / "elsewhere")
+    write_whole(tmp_path / "x", "2")
+    assert os.listdir(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_text() == "2"
+
+
+def test_a_tilde_is_the_home_folder_unless_a_file_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    assert str(typed("~/x")) == "/home/me/x"
+    assert str(typed("~nobody-is-called-so/x")) == "~nobody-is-called-so/x"
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "x").write_text("")
+    assert str(typed("~/x")) == "~/x"

@@ -37,6 +37,7 @@ def replacing(path: Path | str, *, sync: bool = True) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_behind(path.parent)
+        temporary.unlink(missing_ok=True)  # one that was left by a process of the same number, or a link
         yield temporary
         if sync:
             _sync(temporary)
@@ -59,6 +60,7 @@ def writing(path: Path | str, mode: str = "wb", *, sync: bool = True) -> Iterato
     Raises: as `replacing`.
     """
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    mode = mode.replace("w", "x")  # through no link
     with replacing(path, sync=sync) as temporary, temporary.open(mode, **text) as file:  # type: ignore[call-overload]
         yield file
 
