@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from facelm import files
-from facelm.files import is_temporary, replacing, typed, write_whole, writing
+from facelm.files import is_temporary, replacing, typed, unfinished_folder, write_whole, writing
 
 
 def test_text_and_bytes_arrive_as_they_are(tmp_path):
@@ -97,3 +97,22 @@ def test_a_tilde_is_the_home_folder_unless_a_file_is_called_so(tmp_path, monkeyp
     (tmp_path / "~").mkdir()
     (tmp_path / "~" / "x").write_text("")
     assert str(typed("~/x")) == "~/x"
+
+
+def test_a_folder_is_there_whole_or_not_at_all_and_a_killed_one_is_removed(tmp_path):
+    code = (
+        "import os, signal, sys; from facelm.files import unfinished_folder\n"
+        "with unfinished_folder(sys.argv[1]) as folder:\n"
+        "    (folder / 'half').write_text('1'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "d")], check=False).returncode < 0
+    (left,) = os.listdir(tmp_path)
+    assert is_temporary(left)
+    with unfinished_folder(tmp_path / "d") as folder:
+        assert left not in os.listdir(tmp_path)
+        folder.rename(tmp_path / "d")
+    with pytest.raises(OSError, match=r"No space left.*/d'"), unfinished_folder(tmp_path / "d") as folder:
+        (folder / "half").write_text("1")
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "half"))
+    assert os.listdir(tmp_path) == ["d"]
+    assert os.listdir(tmp_path / "d") == []

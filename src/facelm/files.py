@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import re
+import shutil
 import socket
 import zlib
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def replacing(path: Path | str, *, sync: bool = True) -> Iterator[Path]:
             names `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{_host()}-{os.getpid()}-{next(_count)}.tmp.{_short(path)}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_behind(path.parent)
@@ -45,12 +46,33 @@ def replacing(path: Path | str, *, sync: bool = True) -> Iterator[Path]:
         if sync:
             _sync(path.parent)
     except OSError as error:
-        if error.errno is not None and error.filename in (None, temporary, str(temporary)):
-            raise type(error)(error.errno, os.strerror(error.errno), str(path)) from error
+        _name(error, temporary, path)
         raise
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def unfinished_folder(path: Path | str) -> Iterator[Path]:
+    """A new folder beside `path`, to be renamed when it is full; what is there under its name at the end is removed.
+
+    What killed processes have left there is removed first, as with `replacing`.
+
+    Raises:
+        OSError: it cannot be made or filled; the error names `path`.
+    """
+    folder = _temporary(Path(path).absolute())
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(folder.parent)
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        _name(error, folder, path)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -107,6 +129,17 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{_host()}-{os.getpid()}-{next(_count)}.tmp.{_short(path)}")
+
+
+def _name(error: OSError, temporary: Path, path: Path | str) -> None:
+    """Raises the error of a full disk anew, about `path`, if it is about nothing or about what is temporary."""
+    about = error.filename
+    if error.errno is not None and (about is None or os.fsdecode(about).startswith(str(temporary))):
+        raise type(error)(error.errno, os.strerror(error.errno), str(path)) from error
+
+
 def _host() -> str:
     return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
@@ -121,7 +154,7 @@ def _short(path: Path) -> str:
 
 
 def _remove_left_behind(folder: Path) -> None:
-    """Removes unfinished files in `folder` of processes of this machine that are gone; once, since listing takes time.
+    """Removes what processes of this machine that are gone left unfinished in `folder`; once, since listing takes time.
 
     A folder of results may hold a million files.
     """
@@ -131,8 +164,10 @@ def _remove_left_behind(folder: Path) -> None:
     for other in folder.glob(f".{_host()}-*.tmp.*"):
         match = _TEMPORARY.fullmatch(other.name)
         if match and not process_lives(int(match["pid"])):
-            with suppress(OSError):
-                other.unlink()
+            if other.is_dir() and not other.is_symlink():
+                shutil.rmtree(other, ignore_errors=True)
+            else:
+                other.unlink(missing_ok=True)
 
 
 def process_lives(pid: int) -> bool:
