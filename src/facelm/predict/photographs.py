@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facelm.data.images import decode, exif_orientation, header_size
+from facelm.files import typed
 from facelm.geometry.affine import Image
 
 MOST_PIXELS = 200_000_000
@@ -59,7 +60,7 @@ def read_photograph(source: Source) -> Photograph:
     if isinstance(source, np.ndarray):
         return Photograph(_from_array(source))
     if isinstance(source, str | os.PathLike):
-        return _from_file(Path(source).expanduser())
+        return _from_file(typed(source))
     if hasattr(source, "getexif") and hasattr(source, "convert"):  # PIL's, without importing PIL
         return _from_pil(source)
     raise ValueError(f"an image is a path, a numpy array or a PIL image; got {type(source).__name__}")
