@@ -16,7 +16,7 @@ from facelm.geometry.boxes import Box
 class Face:
     """One annotated face.
 
-    `name` is its folder and file name without spaces and ending, `helen/trainset/100032540_1`; `folder` the first part.
+    `name` is its folder and file name without ending, `helen/trainset/100032540_1`; `folder` the first part.
     `orientation` is how the photograph is turned before anything else, as EXIF counts: 1 leaves it as it is stored.
 
     Convention: `landmarks_image` `[68, 2]` float64 and `box` are in pixels of the turned image; 0-based if indexed with

@@ -16,6 +16,13 @@ from facelm.data.w300.index import present_subsets
 log = logging.getLogger(__name__)
 
 
+GROUPED = (
+    "Faces whose names differ only in an underscore and one or two digits behind a digit (PHOTO1_1, PHOTO1_2) are "
+    "taken for faces of one photograph or frames of one clip and stay together; data.val_list=FILE names others."
+)
+"""The rule of `hold_out`, for messages."""
+
+
 @dataclass(frozen=True)
 class Partition:
     """The faces that train and those that validate; `val_name` is the validation's subset, "" where there is none."""
@@ -66,12 +73,17 @@ def partition(
         log.info(f"no validation: there is no validation subset under {root}, and data.hold_out=0")
     else:
         name = "held-out"
+        total, groups = len(train), _groups(train)
         train, val = hold_out(train, share)
-        log.info(f"no validation subset under {root}: {len(val)} training faces are held out")
+        log.info(
+            f"no validation subset under {root}: {len(val):,} of {total:,} training faces are held out, "
+            f"{_groups(val):,} of {groups:,} photographs or clips. {GROUPED}"
+        )
     if not train:
+        rule = f"{GROUPED} " if name == "held-out" else ""
         raise ValueError(
-            f"no face is left to train on: all {len(val)} validate. Change data.train_list or data.val_list; "
-            "data.hold_out=0 trains on every face"
+            f"no face is left to train on: all {len(val)} validate. {rule}Change "
+            "data.train_list or data.val_list; data.hold_out=0 trains on every face"
         )
     return Partition(train, val, name)
 
@@ -79,7 +91,8 @@ def partition(
 def hold_out(faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:
     """(kept, held out): about `share` of the photographs with all their faces, the same ones every time.
 
-    AFW and Helen name the faces of one photograph PHOTO_1, PHOTO_2, ...; they stay together.
+    AFW and Helen name the faces of one photograph PHOTO_1, PHOTO_2, ...; they stay together, and so do the frames of a
+    clip that are numbered like this: apart, they would validate on what was trained on.
     """
     photographs = sorted({_photograph(face) for face in faces})
     chosen = np.random.default_rng(0).permutation(len(photographs))[: max(1, round(share * len(photographs)))]
@@ -98,6 +111,10 @@ def _without(val: list[Face], train: list[Face], *, both_listed: bool) -> list[F
     if shared:
         log.info(f"{len(shared)} faces of data.val_list are held out of training")
     return [face for face in train if face.name not in shared]
+
+
+def _groups(faces: list[Face]) -> int:
+    return len({_photograph(face) for face in faces})
 
 
 def _photograph(face: Face) -> str:

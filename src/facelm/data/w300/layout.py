@@ -3,7 +3,8 @@
 iBUG's archives unpack to afw/, helen/trainset/, helen/testset/, lfpw/trainset/, lfpw/testset/, ibug/ and, for the
 private test, 300W/01_Indoor/ and 300W/02_Outdoor/. Other tools keep all of it under images/, and call 300W/ Test/ or
 leave it out. All of these are read, in any case of letters. A face has one name everywhere, its folder and file name
-without spaces and ending: `helen/trainset/100032540_1`, `01_Indoor/indoor_001`.
+without ending: `helen/trainset/100032540_1`, `01_Indoor/indoor_001`. Some of iBUG's names have a space too many, which
+is left out; in other people's names a space counts.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ def parse_name(text: str) -> tuple[str, str]:
     `images/ibug/image_092 _01.jpg` gives `("ibug", "image_092_01")`, `300W/01_Indoor/indoor_001` gives
     `("01_Indoor", "indoor_001")`.
     """
-    path = PurePosixPath(text.replace("\\", "/").replace(" ", ""))
-    bare = path.stem if path.suffix.lower() in (*IMAGE_ENDINGS, ".pts") else path.name
-    parents = [part.lower() for part in path.parts[:-1]]
+    path = PurePosixPath(text.strip().replace("\\", "/"))
+    bare = _spelled(path.stem if path.suffix.lower() in (*IMAGE_ENDINGS, ".pts") else path.name)
+    parents = [part.replace(" ", "").lower() for part in path.parts[:-1]]
     for folder in FOLDER_COUNTS:
         wanted = folder.lower().split("/")
         if parents[-len(wanted) :] == wanted:
@@ -86,13 +87,12 @@ def is_ibugs_name(bare: str) -> bool:
 
 
 def list_folder(path: Path) -> dict[str, Files]:
-    """Photographs and .pts of one folder by bare name (no spaces, no ending), sorted; hidden files are left out.
+    """Photographs and .pts of one folder by bare name (no ending), sorted; hidden files are left out.
 
-    Spaces count for nothing only because some of iBUG's names have one too many: a photograph and a .pts that differ
-    in them are a pair, two photographs or two .pts are not one face.
+    A photograph and a .pts are a pair where their names are the same. In iBUG's names spaces count for nothing.
 
     Raises:
-        ValueError: names that differ in spaces alone and would be one face.
+        ValueError: two of iBUG's names that differ in spaces alone and would be one face.
     """
     found: dict[str, Files] = {}
     spelled: dict[tuple[str, bool], str] = {}
@@ -101,7 +101,7 @@ def list_folder(path: Path) -> dict[str, Files]:
         ending = ending.lower()
         if file_name.startswith(".") or ending not in (*IMAGE_ENDINGS, ".pts"):
             continue
-        name = bare.replace(" ", "")
+        name = _spelled(bare)
         first = spelled.setdefault((name, ending == ".pts"), bare)
         if first != bare:
             raise ValueError(
@@ -158,6 +158,12 @@ def count_table(counts: Mapping[str, int]) -> str:
 
 def _rank(ending: str) -> int:
     return IMAGE_ENDINGS.index(ending.lower())
+
+
+def _spelled(bare: str) -> str:
+    """A bare name as it is, or without the space that is too many in a name of iBUG's."""
+    squeezed = bare.replace(" ", "")
+    return squeezed if is_ibugs_name(squeezed) else bare
 
 
 def _private(folder: str) -> bool:
