@@ -1,7 +1,6 @@
 """Which faces are held out, by which rule, and what is said of it."""
 
 import logging
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from facelm.data.faces import Face
 from facelm.data.partition import hold_out, partition
-from facelm.data.w300.index import index_faces
+from facelm.data.w300.source import W300Faces
 from facelm.geometry.boxes import Box
 from w300_tree import write_tree
 
@@ -22,7 +21,7 @@ def faces(*names):
 
 def divided(root, caplog):
     with caplog.at_level(logging.INFO):
-        return partition(partial(index_faces, root), root)
+        return partition(W300Faces(root))
 
 
 @pytest.mark.parametrize(
@@ -36,13 +35,13 @@ def divided(root, caplog):
 def test_faces_of_one_photograph_stay_together(group):
     others = [f"afw/friend {number}" for number in range(10)]
     for share in (0.1, 0.3, 0.5, 0.8):
-        _, held = hold_out(faces(*group, *others), share)
+        _, held = hold_out(W300Faces(Path()), faces(*group, *others), share)
         assert {face.name for face in held} & set(group) in (set(), set(group))
 
 
 @pytest.mark.parametrize("names", ["lfpw/trainset/image_{:04d}", "afw/IMG_{:04d}", "afw/anna_{:02d}", "afw/{} b"])
 def test_other_names_are_photographs_of_their_own(names):
-    _, held = hold_out(faces(*(names.format(number) for number in range(1, 41))), 0.1)
+    _, held = hold_out(W300Faces(Path()), faces(*(names.format(number) for number in range(1, 41))), 0.1)
     assert len(held) == 4
 
 

@@ -100,7 +100,7 @@ def _face(
     landmarks = _landmarks(annotation["keypoints"], count)
     sizes = [image.get(key) for key in ("width", "height")]
     size = None if None in sizes else (_size(sizes[0], "width"), _size(sizes[1], "height"))
-    return CocoFace(where, _file_name(image), size, landmarks, _box(annotation, landmarks))
+    return CocoFace(where, _file_name(image), size, landmarks, _box(annotation, landmarks, size))
 
 
 def _landmarks(keypoints: object, count: int | None) -> FloatArray:
@@ -124,8 +124,8 @@ def _landmarks(keypoints: object, count: int | None) -> FloatArray:
     return landmarks
 
 
-def _box(annotation: Mapping[str, Any], landmarks: FloatArray) -> Box:
-    """mmpose's own center and scale, else the square around `bbox` (x, y, width, height), else around the points."""
+def _box(annotation: Mapping[str, Any], landmarks: FloatArray, size: tuple[int, int] | None) -> Box:
+    """By the `center` and `scale` that mmpose adds, else the square around `bbox`, else around the points."""
     center, scale, bbox = (annotation.get(key) for key in ("center", "scale", "bbox"))
     if center is not None and isinstance(scale, int | float):
         x, y = checked.numbers(center, "center", 2, -_FAR, _FAR)
@@ -135,12 +135,12 @@ def _box(annotation: Mapping[str, Any], landmarks: FloatArray) -> Box:
     left, top, width, height = checked.numbers(bbox, "bbox", 4, -_FAR, _FAR)
     if width <= 0 or height <= 0:
         raise ValueError(f"bbox {bbox} has no area: it is x, y, width, height")
-    inside = np.nanmean((landmarks >= (left, top)) & (landmarks <= (left + width, top + height)))
-    corners = np.nanmean((landmarks >= (left, top)) & (landmarks <= (width, height)))
-    if corners > 0.9 and width > left and height > top and np.nanmax(landmarks) * 1.2 < max(left + width, top + height):
-        raise ValueError(f"bbox {bbox} looks like left, top, right, bottom: COCO's is x, y, width, height")
-    if inside == 0:
+    points = landmarks[np.isfinite(landmarks).all(axis=1)]
+    if not ((points >= (left, top)) & (points <= (left + width, top + height))).all(axis=1).any():
         raise ValueError(f"no point lies in its bbox {bbox} (x, y, width, height)")
+    beyond = size is not None and (left + width > 1.02 * size[0] + 2 or top + height > 1.02 * size[1] + 2)
+    if beyond and ((points >= (left, top)) & (points <= (width, height))).all():
+        raise ValueError(f"bbox {bbox} looks like left, top, right, bottom: COCO's is x, y, width, height")
     return Box((left + width / 2, top + height / 2), max(width, height))
 
 
@@ -150,12 +150,12 @@ def _points(categories: object) -> tuple[tuple[str, ...], tuple[tuple[int, int],
     if not found:
         return (), ()
     if len({tuple(map(str, one["keypoints"])) for one in found}) > 1:
-        names = ", ".join(checked.shown(one.get("name")) for one in found)
-        raise ValueError(f"categories {names} have different points: keep one kind of face in a file")
+        kinds = ", ".join(checked.shown(one.get("name")) for one in found)
+        raise ValueError(f"categories {kinds} have different points: keep one kind of face in a file")
     names = checked.strings(found[0]["keypoints"], "categories.keypoints", most=10_000)
     if len(set(names)) != len(names):
         raise ValueError(f"categories.keypoints names a point twice: {', '.join(_repeated(names)[:4])}")
-    lines = []
+    lines: list[tuple[int, int]] = []
     for line in _listed(found[0].get("skeleton") or [], "skeleton"):
         one, other = (int(i) for i in checked.numbers(line, "skeleton", 2, 1, len(names)))
         lines.append((one - 1, other - 1))  # COCO counts these from 1
@@ -164,7 +164,7 @@ def _points(categories: object) -> tuple[tuple[str, ...], tuple[tuple[int, int],
 
 def _by_id(content: Mapping[str, Any], key: str) -> dict[Any, Mapping[str, Any]]:
     entries = _entries(content, key)
-    known = {_id(entry.get("id")): entry for entry in entries}
+    known: dict[Any, Mapping[str, Any]] = {_id(entry.get("id")): entry for entry in entries}
     if len(known) != len(entries):
         raise ValueError(f"{key} have an id twice: {_repeated([_id(entry.get('id')) for entry in entries])[0]}")
     return known

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from facelm.data.images import AS_STORED, read_image
 from facelm.geometry.affine import FloatArray, Image
@@ -19,8 +20,8 @@ class Face:
     `name` is its folder and file name without ending, `helen/trainset/100032540_1`; `folder` the first part.
     `orientation` is how the photograph is turned before anything else, as EXIF counts: 1 leaves it as it is stored.
 
-    Convention: `landmarks_image` `[68, 2]` float64 and `box` are in pixels of the turned image; 0-based if indexed with
-    `pixel_origin=1`, as stored if with 0.
+    Convention: `landmarks_image` `[K, 2]` float64, NaN where a point is not labelled, and `box` are in pixels of the
+    turned image; 0-based if indexed with `pixel_origin=1`, as stored if with 0.
     """
 
     name: str
@@ -33,6 +34,34 @@ class Face:
     def read(self) -> Image:
         """The pixels `[H, W, 3]` that the landmarks belong to; raises what `read_image` raises."""
         return read_image(self.image, self.orientation)
+
+
+class FaceSource(Protocol):
+    """A data set: the faces of its splits. Nothing else in the package knows which one it is.
+
+    `validates` are the subsets that choose the best epoch where they are there, and the name of their union; `grouped`
+    says the rule of `group` in a sentence.
+    """
+
+    validates: tuple[str, tuple[str, ...]]
+    grouped: str
+
+    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+        """The faces of `train` or of a subset, sorted by name; of a list file, those alone that it names.
+
+        Raises:
+            FileNotFoundError: no photographs, annotations or list.
+            ValueError: faces that cannot be used, all of them named.
+        """
+
+    def subsets(self) -> list[str]:
+        """The names of the evaluation subsets that are there, each with its own faces."""
+
+    def group(self, face: Face) -> str:
+        """The photograph or clip that a face is of: what is held out of training is held out with all of it."""
+
+    def nothing_to_evaluate(self) -> str:
+        """What to say where there is no subset, in a sentence with its cure."""
 
 
 def name_hashes(faces: Iterable[Face]) -> list[int]:
