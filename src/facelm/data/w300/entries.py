@@ -8,24 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, exif_orientation
-from facelm.data.plausible import check_shape
+from facelm.data.plausible import check_in_image, check_shape
 from facelm.data.w300.annotations import Annotation, read_pts
 from facelm.data.w300.layout import Files, is_ibugs_name, parse_name
 from facelm.geometry.affine import FloatArray
-from facelm.geometry.boxes import Box, box_from_landmarks
+from facelm.geometry.boxes import box_from_landmarks
 from facelm.geometry.landmarks import interocular
 
 Folders = Mapping[str, Mapping[str, Files]]
 Exif = Literal["auto", "apply", "ignore"]
 SizeOf = Callable[[Path, int], tuple[int, int]]
-
-OUTSIDE = 0.25
-"""How far landmarks may lie outside their photograph, in sides of the face's box. On 2,019 training faces the farthest
-is 0.002 sides out; a photograph shrunk to half its size puts a centred face 0.5 sides out."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +100,7 @@ class Reader:
             check_shape(landmarks_image, str(image))
         box, orientation = box_from_landmarks(landmarks_image), self.orientation(name, entry)
         if self.size_of:
-            _check_in_image(image, self.size_of(image, orientation), landmarks_image, box)
+            check_in_image(image, self.size_of(image, orientation), landmarks_image, box)
         return Face(name, image, landmarks_image, box, entry.folder, orientation)
 
     def orientation(self, name: str, entry: Entry) -> int:
@@ -119,14 +113,3 @@ def stated_orientation(image: Path) -> int:
     """What the photograph's EXIF says; raises OSError where it cannot be read."""
     with image.open("rb") as stream:
         return exif_orientation(stream)
-
-
-def _check_in_image(image: Path, size: tuple[int, int], landmarks_image: FloatArray, box: Box) -> None:
-    """Raise where the photograph is too small for its landmarks."""
-    beyond = np.maximum(-landmarks_image, landmarks_image - (np.array(size) - 1)).max(axis=1)
-    if beyond.max() > OUTSIDE * box.side:
-        x, y = landmarks_image[beyond.argmax()]
-        raise ValueError(
-            f"{image}: point {beyond.argmax()} at ({x:.0f}, {y:.0f}) lies far outside the {size[0]}x{size[1]} pixels; "
-            "is the image resized or cropped, or of another annotation?"
-        )
