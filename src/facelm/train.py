@@ -137,7 +137,7 @@ def train_on_all_devices(cfg: DictConfig, job: Job) -> float | None:
     Raises:
         ChildProcessError: a rank failed.
     """
-    require_network(cfg)
+    require_network(cfg, job.overrides)
     ranks = ranks_to_start(cfg, job)
     if ranks == 1:
         ddp.end_with_parent()

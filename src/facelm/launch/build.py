@@ -24,6 +24,7 @@ from facelm.data.datamodule import FaceDataModule
 from facelm.evaluation.metrics import mean_shape
 from facelm.launch import ddp, slurm
 from facelm.launch.ddp import environment_plugins, resolve_devices
+from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
 from facelm.models import own
 from facelm.models.spec import ModelSpec
@@ -112,14 +113,18 @@ def network_arguments(model: DictConfig, network: own.Network) -> dict[str, Any]
     return {key: value for key, value in given.items() if key in takes or key not in OF_HRNET}
 
 
-def require_network(cfg: DictConfig) -> None:
-    """Tries a network of the user's own before data are read.
+def require_network(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
+    """Tries a network of the user's own before data are read; `typed` are the overrides.
 
     Raises:
-        ValueError: it cannot be built, gives no heatmaps of the right shape, or could not be rebuilt from a checkpoint.
+        ValueError: it cannot be built, gives no heatmaps of the right shape, could not be rebuilt from a checkpoint, or
+            a key was typed that it does not get.
     """
     spec = model_spec(cfg)
     if network := network_class(cfg):
+        unread = {f"model.{key}" for key in OF_HRNET} - {f"model.{key}" for key in spec.arguments}
+        if mistaken := [one for one in typed if key_of(one) in unread]:
+            raise ValueError(f"{mistaken[0]}: {own.path_of(network)} has no argument of that name")
         spec.require_network(spec.build_network(network))
 
 

@@ -77,8 +77,8 @@ def for_inference(net: nn.Module, *, crop_size: int, backend: str = "auto") -> C
     - "auto": native where it can be had, else torch.
 
     The heatmaps differ from the network's own by rounding: a few millionths of their size (W18, float32). A network
-    that is not facelm's `HRNetV2`, or whose batch norms have no running statistics or no weights to fold, is returned as it is.
-    NaN and infinity in weights or images come out as NaN, as from the network itself.
+    that is not facelm's `HRNetV2`, or whose batch norms have no running statistics or no weights to fold, is returned
+    as it is. NaN and infinity in weights or images come out as NaN, as from the network itself.
 
     Raises:
         ValueError: an unknown backend, a crop size that is no multiple of 32, or "native" where it cannot be had.

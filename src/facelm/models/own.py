@@ -139,17 +139,13 @@ def require_same_state(net: nn.Module, again: nn.Module) -> None:
         ValueError: they differ in names or shapes, or hold something that is no tensor.
     """
     ours, theirs = ({name: _shape(value) for name, value in one.state_dict().items()} for one in (net, again))
-    differ = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-    other = sorted(name for name, shape in ours.items() if shape is None)
-    if differ or other:
+    name = path_of(type(net))
+    if other := [key for key, shape in ours.items() if shape is None]:
+        raise ValueError(f"{other[0]} in the state of the network {name} is no tensor, so no checkpoint can keep it")
+    if differ := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
         raise ValueError(
-            f"a checkpoint of the network {path_of(type(net))} could not be loaded again: {', '.join((differ or other)[:4])}"
-            + (
-                " would differ in the network that is made of its arguments. What it is made of has to be in "
-                "ModelSpec(architecture='package.module.Class', arguments={...}), as plain values"
-                if differ
-                else " of its state is no tensor"
-            )
+            f"the network {name} could not be loaded again: made of its arguments, {', '.join(differ[:4])} would be "
+            "others. ModelSpec(architecture='package.module.Class', arguments={...}) needs them all, as plain values"
         )
 
 

@@ -34,10 +34,11 @@ class ModelSpec:
     """Everything that turns weights into landmarks.
 
     `architecture` names one of facelm's networks, or the class `package.module.Class` of the user's own, which is made
-    with `arguments`; it is a record, and never imported. `crop_scale` is the crop's side in units of the box's; `codec` the codec's name and settings; `flip` the flip test
-    (`none`, `shifted`, `exact`); `annotation_shift` how far to the right of what the network says all annotated
-    points lie, in units of the box's side (benchmarks/annotation_shift.py); `pixel_origin` what was subtracted from the
-    stored 1-based coordinates in training; `mean` and `std` normalise RGB values on 0..255.
+    with `arguments`: a record, never imported. `crop_scale` is the crop's side in units of the box's; `codec` the
+    codec's name and settings; `flip` the flip test (`none`, `shifted`, `exact`); `annotation_shift` how far to the
+    right of what the network says all annotated points lie, in units of the box's side
+    (benchmarks/annotation_shift.py); `pixel_origin` what was subtracted from the stored 1-based coordinates in
+    training; `mean` and `std` normalise RGB values on 0..255.
 
     Raises:
         ValueError: a name that no registry knows, or a number out of range.
@@ -59,10 +60,8 @@ class ModelSpec:
     def __post_init__(self) -> None:
         name = checked.text(self.architecture, "model.name", longest=200)
         if name not in ARCHITECTURES and not own.CLASS_PATH.fullmatch(name):
-            raise ValueError(
-                f"no architecture {name!r}; known: {', '.join(sorted(ARCHITECTURES))}, or a class of your own as "
-                "package.module.Class (model._target_=)"
-            )
+            known = ", ".join(sorted(ARCHITECTURES))
+            raise ValueError(f"no architecture {name!r}; known: {known}, or your own as package.module.Class")
         object.__setattr__(self, "arguments", own.plain_arguments(self.arguments))
         if self.arguments and name in ARCHITECTURES:
             raise ValueError(f"{name} takes no arguments, got {checked.shown(self.arguments)}")
@@ -133,15 +132,13 @@ class ModelSpec:
         landmarks = self.landmark_scheme().num_landmarks
         if self.architecture in ARCHITECTURES:
             if network is not None:
-                raise ValueError(
-                    f"network={own.path_of(network)} was named for weights of facelm's {self.architecture}: leave it out"
-                )
+                raise ValueError(f"these weights are facelm's {self.architecture}: leave out {own.path_of(network)}")
             return build_model(self.architecture, num_landmarks=landmarks)
         if network is None:
             raise ValueError(
-                f"these weights belong to a network that is none of facelm's, {self.architecture}, and no file makes "
-                "facelm import anything. If you trust that class, name it: network=CLASS in Python, "
-                f"network={self.architecture} for facelm.evaluate, --network {self.architecture} for facelm's commands"
+                f"these weights are those of {self.architecture}, none of facelm's networks, and no file has anything "
+                "imported. If you trust that class, name it: network=CLASS in Python, "
+                f"network={self.architecture} for facelm.evaluate, --network {self.architecture} for the commands"
             )
         return own.build(network, self.arguments, landmarks, self.crop_size)
 
@@ -157,9 +154,8 @@ class ModelSpec:
                 own.require_same_state(net, self.build_network(type(net)))
         elif not is_hrnet(net) or net.config != config or net.num_landmarks != self.landmark_scheme().num_landmarks:
             raise ValueError(
-                f"the network is no {self.architecture} for {self.scheme} but a {own.path_of(type(net))}, and its "
-                "checkpoints would not say so. For a class of your own give "
-                "ModelSpec(architecture='package.module.Class', arguments={...})"
+                f"the network is no {self.architecture} for {self.scheme} (it is a {own.path_of(type(net))}), as its "
+                "checkpoints would say. Your own is ModelSpec(architecture='package.module.Class', arguments={...})"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -135,8 +135,8 @@ def load_weights(net: nn.Module, source: str | Path | WeightsFile, *, strict: bo
 
     `source` is a shipped model's name, a file (.ckpt, .pth, .pt, .safetensors), a run folder or an address, see
     `download.local_file`; its naming is found out. A file without any head, an ImageNet backbone, leaves the head of
-    an `HRNetV2` as it is. Otherwise every key must match; with `strict=False` what fits in name and shape is taken, as from
-    another landmark scheme.
+    an `HRNetV2` as it is. Otherwise every key must match; with `strict=False` what fits in name and shape is taken, as
+    from another landmark scheme.
 
     Raises: what `open_weights` raises, and ValueError for another network's weights. `net` is then unchanged.
     """

@@ -165,8 +165,8 @@ class Predictor:
     ) -> Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
-        `network` is the class of a network that is none of facelm's. `options` are `detector`, `flip`, `annotation_shift`, `refine` and `backend`. Raises what
-        `facelm.models.loading.load_model` raises.
+        `network` is the class of a network that is none of facelm's. `options` are `detector`, `flip`,
+        `annotation_shift`, `refine` and `backend`. Raises what `facelm.models.loading.load_model` raises.
         """
         model = load_model(source, network=network)
         return cls(model.net, model.spec, device=device, **options)
