@@ -31,6 +31,7 @@ from facelm.launch.paths import CONF_DIR
 from facelm.launch.recorded import recorded_data
 from facelm.launch.run_folder import recorded_root
 from facelm.launch.run_log import tracked
+from facelm.models import own
 from facelm.models.device import pick_device
 from facelm.models.download import local_file
 from facelm.models.loading import LoadedModel, load_model
@@ -191,7 +192,7 @@ def report_folder(cfg: DictConfig, model: LoadedModel, typed: Sequence[str], *, 
 def main(cfg: DictConfig) -> None:
     """The Hydra entry."""
     device = pick_device(cfg.device)
-    model = load_model(cfg.checkpoint, **spec_changes(cfg))
+    model = load_model(cfg.checkpoint, network=own.named(cfg.network), **spec_changes(cfg))
     typed = HydraConfig.get().overrides.task
     with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:
         tracker.log_source({"path": model.path, "sha256": model.sha256, "run": model.run})

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from facelm.addresses import public
+from facelm.commands import NETWORK_HELP
 from facelm.commands.progress import ProgressBar, progress_bar
 from facelm.files import typed
 
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("inputs", nargs="+", metavar="INPUT", help="image, folder, pattern in quotes, video, or number of a camera")
     add("--out", required=True, type=Path, metavar="FOLDER", help="where results go; made if it is not there")
     add("--checkpoint", default="hrnetv2_w18", metavar="NAME_OR_FILE", help="shipped name, file, run folder or address")
+    add("--network", metavar="CLASS", help=NETWORK_HELP)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     add("--format", type=_formats, default=("json", "csv"), metavar="LIST", help="of json,csv,pts (default: json,csv)")
     again = parser.add_mutually_exclusive_group()
@@ -118,6 +120,7 @@ class Job:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
+        from facelm.models import own
         from facelm.predict.box_table import read_box_table
         from facelm.predict.predictor import Predictor
 
@@ -127,6 +130,7 @@ class Job:
         self.predictor = Predictor.load(
             args.checkpoint,
             args.device,
+            network=own.named(args.network),
             detector=detector,
             flip=args.flip,
             annotation_shift=args.annotation_shift,

@@ -20,11 +20,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from facelm.evaluation.metrics import LandmarkErrors, nme, per_face_error, point_distances
 from facelm.geometry.landmarks import interocular
-from facelm.models import HRNetV2
 from facelm.models.fast import for_inference
+from facelm.models.hrnet import is_hrnet
 from facelm.models.inference import normalise, predict_landmarks
 from facelm.models.loading import load_model
 from facelm.models.native.training import for_training
+from facelm.models.own import Network
 from facelm.models.spec import ModelSpec, checkpoint_facts
 from facelm.training.losses import HeatmapMSE
 from facelm.training.schedule import Schedule, clip_warmup
@@ -70,6 +71,7 @@ class LitLandmarks(L.LightningModule):
         self.spec = spec
         self.codec = spec.build_codec()
         self.scheme = spec.landmark_scheme()
+        spec.require_network(net)
         self.net = net
         if channels_last:
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -90,14 +92,15 @@ class LitLandmarks(L.LightningModule):
         self._settings: list[dict[str, Any]] = []
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, **recipe: Any) -> LitLandmarks:
+    def from_checkpoint(cls, path: str | Path, *, network: Network | None = None, **recipe: Any) -> LitLandmarks:
         """The trained module of a run folder, a checkpoint or a shipped name, to validate, test and predict with.
 
-        `recipe` holds arguments of the constructor; to train it further, at least `optimizer` and `schedule`.
+        `network` is the class of a network that is none of facelm's. `recipe` holds arguments of the constructor; to
+        train it further, at least `optimizer` and `schedule`.
 
         Raises: as `facelm.models.loading.load_model`.
         """
-        model = load_model(path)
+        model = load_model(path, network=network)
         shape = None if model.mean_shape is None else model.mean_shape.tolist()
         given: dict[str, Any] = {"record": dict(model.record), "mean_shape": shape} | recipe
         return cls(spec=model.spec, net=model.net, **given)
@@ -113,7 +116,7 @@ class LitLandmarks(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """On a CPU, hands the training steps to native code where it can be had: the same numbers up to rounding."""
-        if self.native and self.device.type == "cpu" and isinstance(self.net, HRNetV2):
+        if self.native and self.device.type == "cpu" and is_hrnet(self.net):
             mixed = str(self.trainer.precision).endswith("-mixed")
             reason = f"{self.trainer.precision} is not theirs" if mixed else for_training(self.net)
             log.info("training steps by %s", f"torch: {reason}" if reason else "native code")
