@@ -7,7 +7,6 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from facelm.configs import CONF_DIR as CONF_DIR
-from facelm.launch import ddp
 
 
 def new_folder(path: str) -> str:
@@ -15,6 +14,8 @@ def new_folder(path: str) -> str:
 
     Folders are named by the second in which a run starts, and two may start in one.
     """
+    from facelm.launch import ddp  # with torch, for which nobody who asks for a completion should wait
+
     if ddp.global_rank():
         return path  # rank 0's counts
     number = 1
