@@ -24,11 +24,12 @@ from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
 from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
+from facelm.geometry.landmarks import plain_scheme
 from facelm.launch.build import build_data, plain
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
-from facelm.launch.recorded import recorded_data
+from facelm.launch.recorded import recorded_data, recorded_group
 from facelm.launch.run_folder import recorded_root
 from facelm.launch.run_log import tracked
 from facelm.models import own
@@ -46,6 +47,9 @@ FACES = (
     "exif",
     "train_list",
     "val_list",
+    "train",
+    "val",
+    "test",
     "on_error",
     "hold_out",
 )
@@ -138,7 +142,7 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
     framing = {
         "crop_size": model.spec.crop_size,
         "crop_scale": model.spec.crop_scale,
-        "landmarks": model.spec.scheme,
+        "landmarks": plain_scheme(model.spec.scheme),
         "pixel_origin": model.spec.pixel_origin,
         "augmentation": None,
     }
@@ -194,6 +198,8 @@ def main(cfg: DictConfig) -> None:
     device = pick_device(cfg.device)
     model = load_model(cfg.checkpoint, network=own.named(cfg.network), **spec_changes(cfg))
     typed = HydraConfig.get().overrides.task
+    if not any(key_of(one) == "data" for one in typed) and (group := recorded_group(model.record)):
+        cfg = hydra.compose(str(HydraConfig.get().job.config_name), overrides=[*typed, f"data={group}"])
     with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:
         tracker.log_source({"path": model.path, "sha256": model.sha256, "run": model.run})
         data = evaluation_data(cfg, model, typed)

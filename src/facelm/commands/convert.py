@@ -125,7 +125,8 @@ def _spec(args: argparse.Namespace, file: WeightsFile) -> ModelSpec | None:
         return None
     if "codec" not in said or "pixel_origin" not in said:
         raise ValueError(f"'{args.source}': {TRAINED_ELSEWHERE}")
-    scheme = next((name for name in known_schemes() if get_scheme(name).num_landmarks == file.num_landmarks), None)
+    known_ones = map(get_scheme, known_schemes())
+    scheme = next((one for one in known_ones if one.num_landmarks == file.num_landmarks), None)
     if scheme is None:
         raise ValueError(f"'{args.source}' has {file.num_landmarks} landmarks, as no scheme that facelm knows")
     return ModelSpec(architecture=file.architecture or "", scheme=scheme, **said)

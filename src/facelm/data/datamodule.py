@@ -20,7 +20,7 @@ from facelm.data.partition import Partition, partition
 from facelm.data.sampler import EpochBatches
 from facelm.data.w300.source import W300Faces
 from facelm.data.workers import PatientLoader
-from facelm.geometry.landmarks import get_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class FaceDataModule(L.LightningDataModule):
         root: str,
         crop_size: int,
         crop_scale: float = 1.25,
-        landmarks: str | Mapping[str, Any] = "ibug68",
+        landmarks: str | Mapping[str, Any] | LandmarkScheme = "ibug68",
         augmentation: Augmentation | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 32,

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facelm.geometry.schemes import read_scheme, scheme_entries
+from facelm import checked
+from facelm.geometry.schemes import known_schemes, read_scheme, scheme_entries
 
 FloatArray = NDArray[np.float64]
 
@@ -91,14 +92,32 @@ def _few(indices: Iterable[int]) -> str:
     return ", ".join(map(str, ordered[:8])) + (", ..." if len(ordered) > 8 else "")
 
 
-def get_scheme(source: str | Path | Mapping[str, Any]) -> LandmarkScheme:
-    """The scheme that a name of `conf/landmarks`, a file, or a mapping of such a file's entries says.
+def get_scheme(source: str | Path | Mapping[str, Any] | LandmarkScheme) -> LandmarkScheme:
+    """The scheme that a name of `conf/landmarks`, a file, or a mapping of such a file's entries says; or itself.
 
     Raises:
         FileNotFoundError: no such scheme or file.
         ValueError: what it says is no scheme.
     """
+    if isinstance(source, LandmarkScheme):
+        return source
     return LandmarkScheme(**(scheme_entries(source) if isinstance(source, Mapping) else read_scheme(source)))
+
+
+def told_scheme(said: object) -> LandmarkScheme:
+    """The scheme that a checkpoint or card says: whole, or (older ones) the name of one that comes with facelm.
+
+    Raises:
+        ValueError: neither. No file that it names is read.
+    """
+    if isinstance(said, str):
+        if said not in known_schemes():
+            raise ValueError(f"no landmark scheme {checked.shown(said)}; known: {', '.join(known_schemes())}")
+        return get_scheme(said)
+    entries = checked.mapping(said, "a landmark scheme")
+    if "file" in entries:
+        raise ValueError("a landmark scheme that is told whole names no file")
+    return get_scheme(entries)
 
 
 def plain_scheme(scheme: LandmarkScheme) -> dict[str, Any]:
@@ -121,6 +140,18 @@ def plain_scheme(scheme: LandmarkScheme) -> dict[str, Any]:
 IBUG68 = get_scheme("ibug68")
 
 
+def normaliser(landmarks: FloatArray, scheme: LandmarkScheme, side: FloatArray | None = None) -> FloatArray:
+    """The length that divides the scheme's errors, `[N]` for landmarks `[N, K, 2]`; `side` `[N]` is that of the boxes.
+
+    NaN where a point that it needs is not labelled, or a box is not known.
+    """
+    if scheme.normaliser == "interocular":
+        return interocular(landmarks, scheme)
+    if scheme.normaliser == "interpupil":
+        return interpupil(landmarks, scheme)
+    return np.full(landmarks.shape[:-2], np.nan) if side is None else side
+
+
 def interocular(landmarks: FloatArray, scheme: LandmarkScheme = IBUG68) -> FloatArray:
     """Distance of the outer eye corners, `[N]` for landmarks `[N, K, 2]`; 300W's usual normaliser; NaN without them."""
     if not scheme.outer_eyes:
@@ -138,6 +169,6 @@ def interpupil(landmarks: FloatArray, scheme: LandmarkScheme = IBUG68) -> FloatA
 
 
 def box_size(landmarks: FloatArray) -> FloatArray:
-    """sqrt(width * height) of the tight landmark box, `[N]` for landmarks `[N, K, 2]`."""
-    extent = landmarks.max(axis=-2) - landmarks.min(axis=-2)
+    """sqrt(width * height) of the tight box of the labelled landmarks, `[N]` for landmarks `[N, K, 2]`."""
+    extent = np.fmax.reduce(landmarks, axis=-2) - np.fmin.reduce(landmarks, axis=-2)
     return np.asarray(np.sqrt(extent[..., 0] * extent[..., 1]))

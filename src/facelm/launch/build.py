@@ -22,6 +22,7 @@ from torch import nn
 from facelm.addresses import without_keys
 from facelm.data.datamodule import FaceDataModule
 from facelm.evaluation.metrics import mean_shape
+from facelm.geometry.landmarks import get_scheme
 from facelm.launch import ddp, slurm
 from facelm.launch.ddp import environment_plugins, resolve_devices
 from facelm.launch.jobs import key_of
@@ -87,13 +88,13 @@ def model_spec(cfg: DictConfig) -> ModelSpec:
     return ModelSpec(
         architecture=cfg.model._target_ if network else cfg.model.name,
         arguments=network_arguments(cfg.model, network) if network else {},
-        scheme=cfg.landmarks,
+        scheme=get_scheme(plain(cfg.landmarks)),
         crop_size=cfg.crop.size,
         crop_scale=cfg.crop.scale,
         codec=plain(cfg.codec),
         flip=cfg.inference.flip,
         annotation_shift=cfg.inference.annotation_shift,
-        pixel_origin=cfg.data.pixel_origin,
+        pixel_origin=cfg.data.get("pixel_origin", 1),  # 300W's affair
     )
 
 
@@ -169,7 +170,7 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
         compile_net=cfg.compile,
         native=cfg.native,
         record=without_keys(plain(cfg)),
-        mean_shape=shape.tolist(),
+        mean_shape=shape.tolist() if np.isfinite(shape).all() else None,  # a point that no face has labelled
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import nn
 from facelm import __version__, checked
 from facelm.codec import Codec, build_codec
 from facelm.files import writing
-from facelm.geometry.landmarks import LandmarkScheme, get_scheme
+from facelm.geometry.landmarks import IBUG68, LandmarkScheme, plain_scheme, told_scheme
 from facelm.models import ARCHITECTURES, build_model, own
 from facelm.models.hrnet import is_hrnet
 from facelm.models.inference import FLIPS, IMAGENET_MEAN, IMAGENET_STD
@@ -46,7 +46,7 @@ class ModelSpec:
 
     architecture: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    scheme: str = "ibug68"
+    scheme: LandmarkScheme = IBUG68
     crop_size: int = 256
     crop_scale: float = 1.25
     codec: Mapping[str, Any] = field(default_factory=lambda: {"name": "mmpose", "sigma": 1.5})
@@ -86,8 +86,6 @@ class ModelSpec:
             elif not isinstance(value, str | bool | None):
                 raise ValueError(f"codec.{option} is a number or a name, got {checked.shown(value)}")
         self.build_codec()
-        checked.text(self.scheme, "landmarks", longest=100)
-        self.landmark_scheme()
 
     @property
     def stored_offset_image(self) -> tuple[float, float]:
@@ -121,7 +119,7 @@ class ModelSpec:
 
     def landmark_scheme(self) -> LandmarkScheme:
         """The landmark scheme."""
-        return get_scheme(self.scheme)
+        return self.scheme
 
     def build_network(self, network: own.Network | None = None) -> nn.Module:
         """The network with untrained weights; `network` is its class, where that is none of facelm's.
@@ -154,13 +152,15 @@ class ModelSpec:
                 own.require_same_state(net, self.build_network(type(net)))
         elif not is_hrnet(net) or net.config != config or net.num_landmarks != self.landmark_scheme().num_landmarks:
             raise ValueError(
-                f"the network is no {self.architecture} for {self.scheme} (it is a {own.path_of(type(net))}), as its "
-                "checkpoints would say. Your own is ModelSpec(architecture='package.module.Class', arguments={...})"
+                f"the network is no {self.architecture} for {self.scheme.name} (it is a {own.path_of(type(net))}), as "
+                "its checkpoints would say. Your own is ModelSpec(architecture='package.module.Class', arguments={...})"
             )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only; `from_dict` takes them back."""
-        plain = {**asdict(self), "codec": dict(self.codec), "mean": list(self.mean), "std": list(self.std)}
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain |= {"scheme": plain_scheme(self.scheme), "codec": dict(self.codec), "arguments": dict(self.arguments)}
+        plain |= {"mean": list(self.mean), "std": list(self.std)}
         if not self.arguments:  # as before there were any
             del plain["arguments"]
         return plain
@@ -180,6 +180,8 @@ class ModelSpec:
             )
         if "architecture" not in plain:
             raise ValueError("a model spec without `architecture`")
+        if "scheme" in plain:
+            plain["scheme"] = told_scheme(plain["scheme"])
         for name in ("mean", "std"):
             if isinstance(plain.get(name), list):
                 plain[name] = tuple(plain[name])
@@ -204,8 +206,9 @@ class ModelSpec:
         ):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
+                mine, theirs = (one.name if isinstance(one, LandmarkScheme) else repr(one) for one in (mine, theirs))
                 raise ValueError(
-                    f"the checkpoint belongs to another {name}: {mine!r}, this run has {theirs!r}. "
+                    f"the checkpoint belongs to another {name}: {mine}, this run has {theirs}. "
                     f"Set `{key}` as it was, or start from the weights alone with model.weights=PATH"
                 )
 

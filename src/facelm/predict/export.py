@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from facelm.files import replacing
+from facelm.geometry.landmarks import plain_scheme
 from facelm.models.inference import normalise
 from facelm.models.loading import LoadedModel
 from facelm.models.spec import ModelSpec
@@ -86,6 +87,8 @@ def metadata(model: LoadedModel, nme: Mapping[str, float]) -> dict[str, str]:
     facts: dict[str, Any] = {
         "producer": "facelm",
         **spec.to_dict(),
+        "scheme": spec.scheme.name,
+        "landmark_scheme": plain_scheme(spec.scheme),
         "num_landmarks": spec.landmark_scheme().num_landmarks,
         "nme": dict(nme),
         "title": model.title,

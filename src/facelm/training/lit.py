@@ -18,8 +18,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from facelm.evaluation.metrics import LandmarkErrors, nme, per_face_error, point_distances
-from facelm.geometry.landmarks import interocular
+from facelm.evaluation.metrics import LandmarkErrors, labelled, nme, per_face_error, point_distances
+from facelm.geometry.boxes import side_in_crop
+from facelm.geometry.landmarks import normaliser
 from facelm.models.fast import for_inference
 from facelm.models.hrnet import is_hrnet
 from facelm.models.inference import normalise, predict_landmarks
@@ -33,6 +34,9 @@ from facelm.training.schedule import Schedule, clip_warmup
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
+
+FAR = 1e4
+"""Crop pixels: where a landmark that is not labelled is put, outside of every heatmap."""
 
 
 class LitLandmarks(L.LightningModule):
@@ -87,7 +91,7 @@ class LitLandmarks(L.LightningModule):
         self.record = record or {}
         self.mean_shape = mean_shape
         self.run: dict[str, str] = {}
-        self.val_errors = LandmarkErrors()
+        self.val_errors = LandmarkErrors(spec.scheme.num_landmarks)
         self._inference: Callable[[Tensor], Tensor] | None = None
         self._settings: list[dict[str, Any]] = []
 
@@ -132,7 +136,10 @@ class LitLandmarks(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss against heatmaps that are drawn here, on the device."""
         landmarks_crop = batch["landmarks_crop"].to(self.dtype)
-        target, weight = self.codec.encode(landmarks_crop)
+        known = landmarks_crop.isfinite().all(-1)  # [B, K]; a landmark that is not labelled weighs nothing
+        landmarks_crop = torch.where(known[..., None], landmarks_crop, -FAR)
+        target, weight = self.codec.encode(landmarks_crop, known.to(landmarks_crop))
+        weight = weight * known
         output: Tensor = self(batch["image"])
         loss: Tensor = self.loss(output, target, weight, landmarks_crop / self.codec.stride)
         # sync_dist: the mean over all ranks, as one process with the whole batch would log it.
@@ -141,7 +148,10 @@ class LitLandmarks(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps predictions and annotations in image pixels, keyed by face."""
-        self.val_errors.update(batch["index"], self._predicted(batch)[0], batch["landmarks_image"])
+        spec = self.spec
+        side = side_in_crop(batch["image_from_crop"].cpu().numpy(), spec.crop_size, spec.crop_scale)
+        predicted = self._predicted(batch)[0]
+        self.val_errors.update(batch["index"], predicted, batch["landmarks_image"], torch.from_numpy(side))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As in validation."""
@@ -188,7 +198,8 @@ class LitLandmarks(L.LightningModule):
         faces = self.val_errors.compute()
         self.val_errors.reset()
         distances = point_distances(faces.predicted, faces.target)
-        error = nme(per_face_error(distances, interocular(faces.target, self.scheme)))
+        length = normaliser(faces.target, self.scheme, faces.side)
+        error = nme(per_face_error(distances, length, labelled(faces.target))[np.isfinite(length)])
         if not math.isfinite(error):
             lost = int((~np.isfinite(faces.predicted).all(axis=(1, 2))).sum())
             raise ValueError(
