@@ -79,7 +79,7 @@ def evaluate(
     )
     published, notes = what_is_known(model, result)
     notes += trained_on(faces, model.faces)
-    absent = [name for name in ("common", "challenge", "test") if name not in labels]
+    absent = [name for name in data.source.published if name not in labels]
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {data.root}")
     facts = {

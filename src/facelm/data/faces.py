@@ -39,10 +39,12 @@ class Face:
 class FaceSource(Protocol):
     """A data set: the faces of its splits. Nothing else in the package knows which one it is.
 
-    `validates` are the subsets that choose the best epoch where they are there, and the name of their union; `grouped`
-    says the rule of `group` in a sentence.
+    `published` are the subsets of which tables are made; a report says which of them are absent. `validates` are the
+    subsets that choose the best epoch where they are there, and the name of their union; `grouped` says the rule of
+    `group` in a sentence.
     """
 
+    published: tuple[str, ...]
     validates: tuple[str, tuple[str, ...]]
     grouped: str
 

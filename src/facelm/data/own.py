@@ -56,6 +56,7 @@ class OwnFaces:
         on_error: "raise" one error that names every face that cannot be used, or "skip" them with one warning.
     """
 
+    published: tuple[str, ...] = ()
     validates: tuple[str, tuple[str, ...]] = ("val", ("val",))
     grouped = "Faces of one photograph stay together."
 

@@ -15,6 +15,7 @@ from facelm.data.w300.index import index_faces, present_subsets
 class W300Faces:
     """The faces under `root`; `how` as in `index_faces`."""
 
+    published: tuple[str, ...] = ("common", "challenge", "test")
     validates: tuple[str, tuple[str, ...]] = ("full", ("common", "challenge"))
     grouped = (
         "Faces whose names differ only in an underscore and one or two digits behind a digit (PHOTO1_1, PHOTO1_2) are "
