@@ -24,6 +24,7 @@ from facelm.data.datamodule import FaceDataModule
 from facelm.evaluation.metrics import mean_shape
 from facelm.launch import ddp, slurm
 from facelm.launch.ddp import environment_plugins, resolve_devices
+from facelm.launch.errors import sentence
 from facelm.launch.paths import CONF_DIR
 from facelm.models.spec import ModelSpec
 from facelm.training.batch_norm import WarmedStatistics
@@ -69,7 +70,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return compose("train", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"{str(error).strip()}\n(overrides: {' '.join(overrides) or 'none'})") from error
+        raise ValueError(f"{sentence(error)}\n(overrides: {' '.join(overrides) or 'none'})") from error
 
 
 def model_spec(cfg: DictConfig) -> ModelSpec:
