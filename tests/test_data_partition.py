@@ -12,8 +12,6 @@ from facelm.data.w300.source import W300Faces
 from facelm.geometry.boxes import Box
 from w300_tree import write_tree
 
-pytestmark = pytest.mark.filterwarnings("ignore:300W is incomplete")
-
 
 def faces(*names):
     return [Face(name, Path(name), np.zeros((68, 2)), Box((0.0, 0.0), 1.0), "afw") for name in names]
@@ -51,6 +49,29 @@ def test_the_reason_is_said_where_clips_are_held_out_by_halves(tmp_path, caplog)
     assert {face.name[:9] for face in chosen.val}.isdisjoint(face.name[:9] for face in chosen.train)
     assert "4 of 8 training faces are held out, 1 of 2 photographs or clips" in caplog.text
     assert "PHOTO1_1" in caplog.text
+
+
+def test_other_peoples_faces_are_no_incomplete_300w(tmp_path, recwarn):
+    write_tree(tmp_path, ["afw/anna_1", "afw/IMG_0001"])
+    assert len(index_faces(tmp_path, "train")) == 2
+    assert not recwarn
+    write_tree(tmp_path, ["afw/111076519_1"])
+    with pytest.warns(UserWarning, match="300W is incomplete"):
+        index_faces(tmp_path, "train")
+
+
+@pytest.mark.parametrize("folder", ["faces", "my/faces", ""])
+def test_faces_in_a_folder_of_another_name(tmp_path, folder):
+    write_tree(tmp_path / folder, ["anna"])
+    with pytest.raises(FileNotFoundError, match="There are .pts files in .*named afw/"):
+        index_faces(tmp_path, "train")
+
+
+@pytest.mark.parametrize("folder", ["afw", "helen/trainset"])
+def test_a_root_that_is_one_of_the_folders(tmp_path, folder):
+    write_tree(tmp_path, [f"{folder}/anna"])
+    with pytest.raises(FileNotFoundError, match=f"This is the folder {folder}/ itself: set data.root='{tmp_path}'"):
+        index_faces(tmp_path / folder, "train")
 
 
 def test_the_reason_is_said_where_all_are_one_clip(tmp_path, caplog):

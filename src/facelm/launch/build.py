@@ -25,6 +25,7 @@ from facelm.evaluation.metrics import mean_shape
 from facelm.geometry.landmarks import get_scheme
 from facelm.launch import ddp, slurm
 from facelm.launch.ddp import environment_plugins, resolve_devices
+from facelm.launch.errors import sentence
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
 from facelm.models import own
@@ -79,7 +80,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return compose("train", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"{str(error).strip()}\n(overrides: {' '.join(overrides) or 'none'})") from error
+        raise ValueError(f"{sentence(error)}\n(overrides: {' '.join(overrides) or 'none'})") from error
 
 
 def model_spec(cfg: DictConfig) -> ModelSpec:

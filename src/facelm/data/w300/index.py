@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -32,6 +32,7 @@ from facelm.data.w300.layout import (
     OFFICIAL_COUNTS,
     SPLITS,
     count_table,
+    is_ibugs_name,
     list_folders,
     looked_for,
     parse_name,
@@ -245,11 +246,12 @@ def _report(problems: Mapping[str, str], faces: list[Face], split: str, root: Pa
         )
 
 
-def _warn_if_fewer(faces: Iterable[Face], split: str, root: Path) -> None:
+def _warn_if_fewer(faces: Collection[Face], split: str, root: Path) -> None:
     counts = Counter(face.folder for face in faces)
     found = {folder: counts[folder] for folder in SPLITS[split]}
-    drawn = (root / MARKER).exists()  # drawn faces do not claim to be 300W
-    if not drawn and any(found[folder] < FOLDER_COUNTS[folder] for folder in found):
+    # Drawn faces and other people's do not claim to be 300W.
+    claimed = not (root / MARKER).exists() and any(is_ibugs_name(face.name.rpartition("/")[2]) for face in faces)
+    if claimed and any(found[folder] < FOLDER_COUNTS[folder] for folder in found):
         warnings.warn(
             f"300W is incomplete under root={str(root)!r}: split {split!r} has fewer faces than iBUG published, so its "
             f"numbers do not compare with published ones\n{count_table(found)}",
@@ -273,7 +275,21 @@ def _nothing_found(root: Path, split: str) -> str:
     found = looked_for(list_folders(root)) or ("nothing" if root.is_dir() else "no such folder")
     return (
         f"no 300W images under root={str(root)!r} for split {split!r} (looked for {looked_for(SPLITS[split])}, with or "
-        f"without images/ before them; found: {found}).\n"
-        "Download the archives from https://ibug.doc.ic.ac.uk/resources/300-W/ and unpack them with `facelm prepare`, "
-        "or set data.root=... or FACELM_300W=...; to try facelm without data: experiment=demo"
+        f"without images/ before them; found: {found}). {_faces_elsewhere(root) if split == 'train' else ''}\n"
+        "Download 300W's archives from https://ibug.doc.ic.ac.uk/resources/300-W/ and unpack them with `facelm "
+        "prepare`, or set data.root=... or FACELM_300W=...; to try facelm without data: experiment=demo"
+    )
+
+
+def _faces_elsewhere(root: Path) -> str:
+    """What to do with .pts files in a folder of another name, at most two levels below `root`; "" without any."""
+    place = next((path.parent for depth in ("*", "*/*", "*/*/*") for path in sorted(root.glob(f"{depth}.pts"))), None)
+    if place is None:
+        return ""
+    if (folder := parse_name(f"{place.resolve()}/face")[0]) and place == root:
+        above = root.resolve().parents[folder.count("/")]
+        return f"This is the folder {folder}/ itself: set data.root={str(above)!r}, the one that holds it"
+    return (
+        f"There are .pts files in {str(place)!r}; faces that are not 300W's are read from a folder named afw/ in "
+        "data.root: rename that one, or make a link of that name to it (ln -s)"
     )
