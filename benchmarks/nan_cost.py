@@ -61,12 +61,12 @@ def dropping_nan(folder: Path) -> Library:
 def main(arguments: list[str] | None = None) -> None:
     """Prints a table for the forward pass and one for a training step."""
     chosen = options(__doc__, arguments, rounds=15)
-    name, size = "hrnetv2_w18", 64 if chosen.quick else 256  # the tiny one's layers are narrower than a vector
+    name, size = "hrnetv2_w18", 64 if chosen.quick else 128  # the tiny one's layers are narrower than a vector
     eager = trained_like(name)
     if (reason := obstacle(eager)) is not None:
         print(f"no native code here: {reason}")
         return
-    batch = 2 if chosen.quick else 16
+    batch = 2 if chosen.quick else 8
     images, points = torch.randn(batch, 3, size, size), torch.rand(batch, 68, 2) * size
     nhwc, keeping = images.contiguous(memory_format=torch.channels_last), native.library
     with tempfile.TemporaryDirectory() as folder:
