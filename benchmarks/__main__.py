@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SCRIPTS = ("forward", "train_step", "predict", "startup", "data_pipeline")
+SCRIPTS = ("forward", "train_step", "nan_cost", "predict", "startup", "data_pipeline")
 
 
 def main() -> None:

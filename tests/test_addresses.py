@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from conftest import TINY, compose
-from facelm.addresses import public, without_keys
+from facelm.addresses import public, shareable, without_keys
 from facelm.launch.run_log import run_plan
 from facelm.loggers.tracker import RunPlan
 
@@ -39,11 +39,42 @@ def test_within_plain_values():
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("/home/me/300w/", ".../300w"),
+        ("/home/me/a=b,[x] {y}/run", ".../run"),
+        (r"C:\Users\me\300w", ".../300w"),
+        ("~me/300w", ".../300w"),
+        ("file:///home/me/w.pth", ".../w.pth"),
+        ("data.root='/home/me/a b, c'", "data.root='.../a b, c'"),
+        (r"run_dir='/home/it\'s/run'", "run_dir='.../run'"),
+        ("x=[/home/me/a.txt,b/c.txt]", "x=[.../a.txt,b/c.txt]"),
+        (KEYED, public(KEYED)),
+        ("data/300w", "data/300w"),
+        ("~/300w", "~/300w"),
+        ("loss=adaptive_wing", "loss=adaptive_wing"),
+    ],
+)
+def test_shareable_cuts_what_says_whose_machine_it_was(said, told):
+    assert shareable(said) == told
+    assert shareable({"a": [said, 1]}) == {"a": [told, 1]}
+
+
+def test_no_absolute_path_in_what_a_run_hands_on(trained_run, drawn_root):
+    """Neither the data's nor the run's: in checkpoints, facts, or the report."""
+    texts = [trained_run / "facts.json", *(trained_run / "report").glob("*.[jm]*")]
+    for path in (*(trained_run / "checkpoints").glob("*.ckpt"), *texts):
+        content = path.read_bytes()
+        assert not [one for one in (drawn_root, trained_run) if str(one).encode() in content], path
+
+
 def test_what_a_tracker_is_told(tmp_path):
     cfg = compose("train", f"model.weights='{KEYED}'", f"run_dir={tmp_path}", f"report_dir={tmp_path}")
     plan = run_plan(cfg, tmp_path, "train", {})
     assert plan.config["model"]["weights"] == public(KEYED)
     assert "s3cr3t" not in str(plan)
+    assert str(tmp_path) not in str(plan.config)
     short = RunPlan(folder=tmp_path, experiment="x", overrides=(f"model.weights={public(KEYED)}",)).short_overrides()
     assert short == ["weights=w-eea53406.pth"]
 

@@ -59,8 +59,8 @@ class TestTiming:
 
 @pytest.mark.parametrize(
     ("name", "tables"),
-    [("forward", 2), ("predict", 2), ("train_step", 1), ("data_pipeline", 2)],
-    ids=["forward", "predict", "train_step", "data_pipeline"],
+    [("forward", 2), ("predict", 2), ("train_step", 1), ("data_pipeline", 2), ("nan_cost", 2)],
+    ids=["forward", "predict", "train_step", "data_pipeline", "nan_cost"],
 )
 def test_cpu_benchmark(name, tables, capsys):
     module = __import__(f"benchmarks.{name}", fromlist=["main"])

@@ -8,6 +8,7 @@ import pytest
 
 from facelm.data.faces import Face
 from facelm.data.partition import hold_out, partition
+from facelm.data.w300.index import index_faces
 from facelm.data.w300.source import W300Faces
 from facelm.geometry.boxes import Box
 from w300_tree import write_tree

@@ -72,6 +72,24 @@ class TestRunRanks:
         assert all((tmp_path / f"saved{rank}").exists() for rank in (0, 1))
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
+    def test_a_second_ctrl_c_does_not_wait_for_them(self, tmp_path):
+        deaf = "import signal, pathlib; signal.signal(2, lambda *_: None)\n"
+        deaf += f"pathlib.Path({str(tmp_path)!r}, 'up').touch()\n"
+        deaf += "end = time.monotonic() + 90\nwhile time.monotonic() < end: time.sleep(1)"
+
+        def interrupt():
+            while not (tmp_path / "up").exists():
+                time.sleep(0.05)
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1.2)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            run(deaf, folder=tmp_path, grace=80)
+        assert time.monotonic() - started < 40
+
     def test_ranks_end_when_nobody_waits_for_them(self, tmp_path):
         orphan = "from facelm.launch import ddp; ddp.end_with_parent(); import pathlib\n"
         orphan += f"pathlib.Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid())); time.sleep(60)"

@@ -1,6 +1,8 @@
 """A mistake is one sentence with its cure, decided in one place; no key is dropped without a word."""
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from conftest import TINY, compose
+from facelm.data.workers import PatientLoader
 from facelm.files import take_lock
 from facelm.launch.build import build_callbacks
 from facelm.launch.config_check import check_config, check_typed, nearest
@@ -105,6 +108,12 @@ class TestSentences:
             (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
                           "workers are out of shared memory. Please try to raise your shared memory limit."),
              "data.num_workers=0"),
+            (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "data.num_workers"),
+            (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "data.num_workers"),
+            (RuntimeError("Unexpected bus error in worker. This might be caused by insufficient shared memory (shm)."),
+             "/dev/shm"),
+            (OSError(errno.EROFS, "Read-only file system", "/run/x"), "/run/x: Read-only file system. The disk"),
+            (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/file/x"), "another folder"),
             (RuntimeError("unable to write to file </torch_12_34_5>: No space left on device (28)"), "/dev/shm"),
             (RuntimeError("Could not determine home directory."), "Set HOME"),
             (MissingMandatoryValue("Missing mandatory value: checkpoint\n    full_key: x"), "checkpoint=VALUE"),
@@ -117,6 +126,24 @@ class TestSentences:
         assert said in str(sentence(error))
         assert say(error) == 1
         assert "Traceback" not in capsys.readouterr().err
+
+    def test_a_worker_that_is_killed(self):
+        batches = iter(PatientLoader(range(10**6), num_workers=1, collate_fn=list))
+        next(batches)
+        os.kill(batches._workers[0].pid, signal.SIGKILL)
+        with pytest.raises(RuntimeError) as caught:
+            for _ in batches:
+                pass
+        assert "resume=RUN" in str(sentence(caught.value))
+
+    def test_ctrl_c(self, capsys):
+        def interrupted():
+            raise KeyboardInterrupt
+
+        with pytest.raises(SystemExit) as caught:
+            program(interrupted)()
+        assert caught.value.code == 130
+        assert capsys.readouterr().err.startswith("error: interrupted")
 
     @pytest.mark.parametrize("error", [RuntimeError("odd"), KeyError("k"), TypeError("t"), AttributeError("a")])
     def test_a_fault_of_the_code_keeps_its_traceback(self, error):
@@ -172,11 +199,17 @@ class TestCommandLine:
             assert said in done.stderr
             assert "Traceback" not in done.stderr
 
+    def test_a_run_folder_that_cannot_be_made(self, capsys, monkeypatch, tmp_path):
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(sys, "argv", ["train", f"hydra.run.dir={tmp_path}/file/run"])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 1
+        assert "give another folder" in capsys.readouterr().err
+
     def test_what_was_asked_of_hydra_comes_back(self, monkeypatch):
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         program(lambda: None)()
-        import os
-
         assert os.environ["HYDRA_FULL_ERROR"] == "0"
 
 

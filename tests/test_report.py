@@ -88,7 +88,18 @@ class TestFolder:
         assert (row["nme"], row["nme_ci95"], row["fr@8"], row["auc@8"]) == (None, [None, None], 100.0, 0.0)
         first = (tmp_path / "per_face.csv").read_text().splitlines()[1]
         assert first == '"helen/testset/0,_1",common' + "," * 8
-        assert "| common | 2 | - | --- |" in (tmp_path / "table.md").read_text()
+        assert "| common | 2 | - | - |" in (tmp_path / "table.md").read_text()
+
+    def test_faces_without_a_number_are_counted_in_every_form(self, tmp_path: Path) -> None:
+        found = evaluation([0.02, 0.04, np.nan, 0.25], ["common", "common", "challenge", "challenge"])
+        write_report(tmp_path, found, image_of=lambda _: np.full((200, 200, 3), 90, dtype=np.uint8))
+        summary = json.loads((tmp_path / "summary.json").read_text())
+        counts = {name: row.get("unmeasured", 0) for name, row in summary["subsets"].items()}
+        assert counts == {"common": 0, "challenge": 1, "full": 1}
+        assert summary["subsets"]["full"]["nme"] is None  # neither dropped nor averaged away
+        assert (summary["subsets"]["full"]["fr@8"], summary["subsets"]["common"]["nme"]) == pytest.approx((50, 3))
+        said = [" ".join(summary["notes"]), (tmp_path / "table.md").read_text(), printed(found)]
+        assert all("1 of 2 faces (challenge), 1 of 4 faces (full)" in text for text in said)
 
     def test_per_face_lines(self, result: EvaluationResult, tmp_path: Path) -> None:
         write_report(tmp_path, result)

@@ -16,9 +16,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
-from facelm.data.images import read_image
 from facelm.evaluation.known_faces import fingerprints, other_faces, trained_on
 from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
@@ -29,7 +29,7 @@ from facelm.launch.build import build_data, plain
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
-from facelm.launch.recorded import recorded_data, recorded_group
+from facelm.launch.recorded import recorded_data, recorded_group, with_places
 from facelm.launch.run_folder import recorded_root
 from facelm.launch.run_log import tracked
 from facelm.models import own
@@ -81,15 +81,15 @@ def evaluate(
     notes += trained_on(faces, model.faces)
     absent = [name for name in data.source.published if name not in labels]
     if absent and not data.val_list:
-        notes.append(f"{' and '.join(absent)} absent under {data.root}")
+        notes.append(f"{' and '.join(absent)} absent under {shareable(str(data.root))}")
     facts = {
-        "checkpoint": {"path": str(model.path), "sha256": model.sha256, "spec": model.spec.to_dict()},
-        "data": {"root": str(data.root), "faces": len(faces), "fingerprints": fingerprints(faces, labels)},
+        "checkpoint": {"path": shareable(str(model.path)), "sha256": model.sha256, "spec": model.spec.to_dict()},
+        "data": {"root": shareable(str(data.root)), "faces": len(faces), "fingerprints": fingerprints(faces, labels)},
     }
     write_report(
         report_dir,
         result,
-        image_of=lambda index: read_image(faces[index].image),
+        image_of=lambda index: faces[index].read(),
         facts=facts,
         published=published,
         notes=notes,
@@ -157,9 +157,11 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
     recorded = {} if names_faces(typed) else recorded_data(model.record)
     if recorded:
         kept = set(map(key_of, typed))
-        if root := recorded_root(model.path.parent.parent):
+        run = model.path.parent.parent
+        if root := recorded_root(run):
             recorded["root"] = root
-        node |= {key: value for key, value in recorded.items() if key in node and f"data.{key}" not in kept}
+        recorded = with_places({key: value for key, value in recorded.items() if f"data.{key}" not in kept}, run)
+        node |= {key: value for key, value in recorded.items() if key in node}
         log.info(f"data as in the checkpoint's run: {node['root']}")
     elif "data.hold_out" not in map(key_of, typed):
         node["hold_out"] = 0  # of other data, nobody can say which tenth was held out

@@ -96,14 +96,17 @@ def summary(
     published: Published | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The content of summary.json, plain values only; a number that is not finite is None."""
+    """The content of summary.json, plain values only; a number that is not finite is None.
+
+    A subset says `unmeasured` where some of its faces have no finite error, and `notes` what that does to its numbers.
+    """
     content = {
         "unit": "percent",
         "subsets": {name: row.percent() for name, row in result.subsets.items()},
         "mean_shape": {name: row.percent() for name, row in result.mean_shape.items()},
         "checkpoint": dict(facts or {}),
         "published": dict(published or {}),
-        "notes": list(notes),
+        "notes": [*_unmeasured(result), *notes],
     }
     plain = _plain(content)
     return dict(plain)
@@ -173,7 +176,7 @@ def _cells(name: str, row: SubsetScores) -> list[str]:
         name,
         str(row.n),
         _number(percent["nme"]),
-        f"{_number(interval[0])}-{_number(interval[1])}" if interval else "",
+        "" if interval is None else f"{_number(interval[0])}-{_number(interval[1])}" if not row.unmeasured else "-",
         *(_number(percent[key]) for key in ("nme_interpupil", "nme_box", "fr@8", "fr@10", "auc@8", "auc@10")),
     ]
 
@@ -192,7 +195,19 @@ def _captions(result: EvaluationResult, published: Published, notes: Sequence[st
         captions.append(f"{', '.join(published)}: published NME.")
     if result.mean_shape:
         captions.append("Mean shape: the average training face in the ground-truth box; what learning nothing scores.")
-    return [*captions, *notes]
+    return [*captions, *_unmeasured(result), *notes]
+
+
+def _unmeasured(result: EvaluationResult) -> list[str]:
+    """What is said of faces without a finite error: how many of each subset, and what their row does with them."""
+    rows = {name: row for name, row in result.subsets.items() if row.unmeasured}
+    if not rows:
+        return []
+    counts = ", ".join(f"{row.unmeasured} of {row.n} faces ({name})" for name, row in rows.items())
+    return [
+        f"No finite landmarks: {counts}. They are not dropped: NME and interval of these rows have no value (-), FR "
+        "counts them as failures, AUC as 0; their errors in per_face.csv are empty."
+    ]
 
 
 def markdown_table(result: EvaluationResult, *, published: Published | None = None, notes: Sequence[str] = ()) -> str:

@@ -63,7 +63,11 @@ def face_errors(
 
 @dataclass(frozen=True)
 class SubsetScores:
-    """One row, in fractions; `interval` is the 95 % bootstrap interval of `nme`, None when not asked for."""
+    """One row, in fractions; `interval` is the 95 % bootstrap interval of `nme`, None when not asked for.
+
+    Of the `n` faces `unmeasured` have no finite error. They are neither dropped nor replaced by a number: `nme` and the
+    regions, means over all faces, are nan or inf then; each is a failure at every threshold and adds 0 to AUC.
+    """
 
     n: int
     nme: float
@@ -73,10 +77,12 @@ class SubsetScores:
     aucs: tuple[float, ...]
     regions: Mapping[str, float]
     interval: Interval | None = None
+    unmeasured: int = 0
 
     def percent(self) -> dict[str, Any]:
         """The row in percent (but for `n`), under the names that are logged and written: `nme`, `fr@8`, ..."""
         row: dict[str, Any] = {"n": self.n, "nme": 100 * self.nme}
+        row |= {"unmeasured": self.unmeasured} if self.unmeasured else {}
         row |= {"nme_interpupil": 100 * self.nme_interpupil, "nme_box": 100 * self.nme_box}
         for name, values in (("fr", self.failure_rates), ("auc", self.aucs)):
             row |= {f"{name}@{100 * t:g}": 100 * value for t, value in zip(THRESHOLDS, values, strict=True)}
@@ -102,6 +108,7 @@ def subset_scores(errors: FaceErrors, mask: BoolArray, *, interval: bool = False
         aucs=tuple(auc(chosen, t) for t in THRESHOLDS),
         regions={name: nme(values[mask]) for name, values in errors.regions.items()},
         interval=bootstrap_interval(chosen) if interval else None,
+        unmeasured=int(np.sum(~np.isfinite(chosen))),
     )
 
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from facelm.addresses import without_keys
+from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.evaluation.metrics import mean_shape
 from facelm.geometry.landmarks import get_scheme
@@ -170,7 +170,7 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
         channels_last=cfg.channels_last,
         compile_net=cfg.compile,
         native=cfg.native,
-        record=without_keys(plain(cfg)),
+        record=shareable(plain(cfg)),
         mean_shape=shape.tolist() if np.isfinite(shape).all() else None,  # a point that no face has labelled
     )
 

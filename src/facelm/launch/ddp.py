@@ -157,6 +157,9 @@ def run_ranks(
                     subprocess.Popen(command, env=environment | own, stdout=output, stderr=output and subprocess.STDOUT)
                 )
             failed = _first_failure(ranks)
+        except KeyboardInterrupt:  # the second: nothing is waited for
+            grace = min(grace, 1.0)
+            raise
         finally:
             _end(ranks, grace)
     codes = [128 + number for number in stopped] + [rank.returncode for rank in ranks]

@@ -10,6 +10,7 @@ import errno
 import functools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,9 +35,14 @@ MISTAKES = (
 
 FOREIGN = (
     (
-        r"(?s).*(?:out of shared memory|unable to (?:allocate|open|resize|mmap) .*shm|/torch_\d+_\d+).*",
+        r"(?s).*(?:(?:out of|insufficient) shared mem|unable to (?:allocate|open|resize|mmap) .*shm|/torch_\d+_\d+).*",
         "the workers that load faces are out of shared memory: /dev/shm is too small (docker run --shm-size=2g makes "
         "more). Or use data.num_workers=0, fewer workers, or a smaller data.batch_size",
+    ),
+    (
+        r"(?s)DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: \w+|exited unexpectedly).*",
+        "a worker that loads faces was ended from outside, most often by the system because memory ran out (`dmesg` "
+        "says so). Use fewer data.num_workers or a smaller data.batch_size; resume=RUN goes on from what was saved",
     ),
     (
         r"Could not determine home directory.*",
@@ -58,6 +64,7 @@ FOREIGN = (
 CURES = {
     errno.EACCES: "this user may not read or write there: give another folder, or the rights",
     errno.EROFS: "the disk cannot be written to: give another folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder: give another folder",
     errno.ENOSPC: "make room, or give another folder",
     errno.EDQUOT: "make room, or give another folder",
     errno.ENOLCK: "this file system has no locks (NFS without its lock service, say). Put what is locked on another: "
@@ -140,6 +147,11 @@ def program(main: Callable[[], Result]) -> Callable[[], Result]:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print
         try:
             return main(*args)
+        except KeyboardInterrupt:
+            print(
+                "error: interrupted by Ctrl-C. resume=RUN goes on from what was saved, if anything was", file=sys.stderr
+            )
+            sys.exit(128 + signal.SIGINT)
         except Exception as error:
             if asked:
                 raise

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from facelm import checked
+from facelm.addresses import CUT, shareable
 from facelm.configs import CONF_DIR
 from facelm.launch.jobs import key_of
 
@@ -79,6 +81,32 @@ def recorded_group(record: Mapping[str, Any]) -> str | None:
         if isinstance(said, str) and f"_target_: {said}" in path.read_text(encoding="utf-8").splitlines():
             return path.stem
     return None
+
+
+def with_places(recorded: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """`recorded_data` with whole paths: a checkpoint keeps of an absolute one its last part alone, the run folder all.
+
+    `run` is the folder that the checkpoint lies in, whether or not it is a run's.
+
+    Raises:
+        ValueError: a path was cut, and the folder does not say it.
+    """
+    cut = [key for key, value in recorded.items() if isinstance(value, str) and value.startswith(CUT)]
+    if not cut:
+        return dict(recorded)
+    said: dict[str, Any] = {}
+    if (config := run / "config.yaml").is_file():
+        try:
+            said = recorded_data(checked.mapping(yaml.safe_load(config.read_text(encoding="utf-8")), "it"))
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise ValueError(f"'{config}' was not written by facelm, or was changed: {error}") from error
+    lost = [key for key in cut if shareable(said.get(key)) != recorded[key]]
+    if lost:
+        raise ValueError(
+            f"the checkpoint keeps of data.{lost[0]} the last part alone ({recorded[lost[0]]}), and no run folder is "
+            f"around it that says more: type {' '.join(f'data.{key}=PATH' for key in lost)}"
+        )
+    return {**recorded, **{key: said[key] for key in cut}}
 
 
 def restored(recorded: Iterable[str], typed: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from facelm import __version__
-from facelm.addresses import without_keys
+from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import data_fingerprint
 from facelm.files import write_whole
@@ -67,9 +67,9 @@ def run_plan(cfg: DictConfig, run_dir: Path, job_type: str, resumed: Mapping[str
         folder=run_dir,
         experiment=cfg.name,
         job_type=job_type,
-        overrides=without_keys(job.overrides),
+        overrides=shareable(job.overrides),
         sweep=f"{cfg.name} {job.sweep.name}" if job.sweep else None,
-        config=without_keys(plain(cfg)),
+        config=shareable(plain(cfg)),
         resumed=resumed,
     )
 
@@ -81,7 +81,7 @@ def run_facts(cfg: DictConfig, data: FaceDataModule, net: nn.Module) -> dict[str
     """
     macs = count_macs(net, cfg.crop.size)
     return {
-        "overrides": without_keys(list(Job.current().overrides)),
+        "overrides": shareable(list(Job.current().overrides)),
         "commit": git_commit(),
         "versions": {"facelm": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         "data": {

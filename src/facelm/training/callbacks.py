@@ -244,6 +244,10 @@ class BestCheckpoint(ModelCheckpoint):
         measured = self.monitor in trainer.callback_metrics and not self.best_model_path
         return trainer.is_last_batch or measured
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: the score. Paths say whose machine it was, and the folder may be moved."""
+        return {"best_model_score": self.best_model_score}
+
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps, moves or forgets what was best, in `checkpoint` itself, before Lightning restores it from there."""
         state = checkpoint["callbacks"].get(self.state_key)
