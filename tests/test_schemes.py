@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from facelm.geometry.landmarks import get_scheme, interocular, interpupil, plain_scheme
-from facelm.geometry.schemes import FOLDER, known_schemes
+from facelm.geometry.schemes import known_schemes
 
 MINE = {
     "name": "mine5",
@@ -90,7 +90,3 @@ def test_a_file_that_is_none_names_itself(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"mine\.yaml"):
         get_scheme(path)
-
-
-def test_every_file_is_a_scheme():
-    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*known_schemes()}

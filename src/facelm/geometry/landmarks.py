@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class LandmarkScheme:
     `normaliser`, one of NORMALISERS, is what this scheme's errors are published in. `outer_eyes` are the two outer eye
     corners (image left first) and `eyes` the points whose mean is the centre of each eye; empty where there are none.
     `contours` are polylines for drawing; a closed one repeats its first index. `names` says what the landmarks are
-    called, where they have names.
+    called and `shape` where (x, y) they lie on a plain face, in any unit, y down; both may be empty. Lines and
+    shape are for drawings: schemes that differ in them alone are the same.
 
     Raises:
         ValueError: the mirror is no involution, the regions do not divide the indices, an index is out of range, or
@@ -46,9 +47,10 @@ class LandmarkScheme:
     regions: Mapping[str, tuple[int, ...]]
     outer_eyes: tuple[int, ...] = ()
     eyes: tuple[tuple[int, ...], ...] = ()
-    contours: tuple[tuple[int, ...], ...] = ()
+    contours: tuple[tuple[int, ...], ...] = field(default=(), compare=False)
     normaliser: str = "interocular"
     names: tuple[str, ...] = ()
+    shape: tuple[tuple[float, ...], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for wrong in self._mistakes():
@@ -85,6 +87,8 @@ class LandmarkScheme:
             yield f"normaliser {self.normaliser} needs {needs}; box needs no points"
         if self.names and (len(self.names) != self.num_landmarks or len(set(self.names)) != len(self.names)):
             yield f"names must be {self.num_landmarks} different ones"
+        if self.shape and len(self.shape) != self.num_landmarks:
+            yield f"shape must be {self.num_landmarks} places, got {len(self.shape)}"
 
 
 def _few(indices: Iterable[int]) -> str:
@@ -132,6 +136,8 @@ def plain_scheme(scheme: LandmarkScheme) -> dict[str, Any]:
     }
     if scheme.outer_eyes:
         plain["outer_eyes"] = list(scheme.outer_eyes)
+    if scheme.shape:
+        plain["shape"] = [list(place) for place in scheme.shape]
     if scheme.eyes:
         plain["eyes"] = [list(eye) for eye in scheme.eyes]
     return plain

@@ -8,6 +8,7 @@ normaliser: interocular          # or interpupil, or box (the side of the face's
 outer_eyes: [5, 8]               # outer eye corners, image left first
 eyes: [[5-6], [7-8]]             # points whose mean is an eye's centre
 contours: [[0-4], [9, 10, 9]]    # lines for drawings
+    shape: [[0.1, 0.3], ...]         # where the points lie on a plain face, y down; for `facelm landmarks --out`
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FOLDER = CONF_DIR / "landmarks"
 
 MOST_POINTS = 10_000
 
-_KEYS = ("name", "points", "mirror", "regions", "normaliser", "outer_eyes", "eyes", "contours", "file")
+_KEYS = ("name", "points", "mirror", "regions", "normaliser", "outer_eyes", "eyes", "contours", "shape", "file")
 
 
 def known_schemes() -> list[str]:
@@ -96,6 +97,9 @@ def scheme_entries(content: object) -> dict[str, Any]:
         "normaliser": checked.text(content.get("normaliser") or "interocular", "normaliser"),
         "outer_eyes": () if not outer_eyes else _pair(outer_eyes, "outer_eyes"),
         "eyes": () if not eyes else tuple(_indices(eye, "eyes") for eye in _two(eyes, "eyes")),
+        "shape": tuple(
+            checked.numbers(place, "shape", 2, -1e6, 1e6) for place in _list(content.get("shape") or [], "shape")
+        ),
         "contours": tuple(_indices(line, "contours") for line in _list(content.get("contours") or [], "contours")),
     }
 

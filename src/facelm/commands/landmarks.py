@@ -1,0 +1,145 @@
+"""`facelm landmarks`: which points a scheme has, as a list and a picture, and a scheme from an annotation file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from facelm.geometry.affine import FloatArray, Image
+    from facelm.geometry.landmarks import LandmarkScheme
+
+EXAMPLES = """
+examples:
+  facelm landmarks                                   # the schemes that facelm has
+  facelm landmarks wflw98 --out wflw98.png           # its numbered points on a plain face
+  facelm landmarks infer faces.json --out mine.yaml  # the scheme of a COCO-keypoints file, to look over and edit;
+                                                     # its picture, mine.png, lies beside it
+"""
+
+_SIZE, _MARGIN = 900, 0.12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.epilog = EXAMPLES
+    add = parser.add_argument
+    add("scheme", nargs="?", metavar="NAME", help="a scheme's name or file, or `infer`")
+    add("file", nargs="?", type=Path, metavar="FILE", help="with infer: a COCO-keypoints JSON")
+    add("--out", type=Path, metavar="FILE", help="the picture (.png), or with infer the scheme (.yaml)")
+    add("--name", metavar="WORD", help="with infer: what the scheme is called (by default the file's name)")
+    add("--overwrite", action="store_true", help="with infer: replace a scheme that is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a scheme, or all of them; writes what --out names."""
+    from facelm.geometry.landmarks import get_scheme
+    from facelm.geometry.schemes import known_schemes
+
+    if args.scheme is None:
+        for name in known_schemes():
+            scheme = get_scheme(name)
+            print(f"{name:<10} {scheme.num_landmarks:>4} points, errors divided by {scheme.normaliser}")
+        return 0
+    if args.scheme == "infer":
+        return _infer(args)
+    if args.file is not None:
+        raise ValueError(f"'{args.file}': a file follows `infer` only; a scheme's own file is named by itself")
+    scheme = get_scheme(args.scheme)
+    _list(scheme)
+    if args.out is not None:
+        if not scheme.shape:
+            raise ValueError(f"the scheme {scheme.name} has no `shape`: it does not say where its points lie on a face")
+        _draw(scheme, args.out)
+    return 0
+
+
+def _infer(args: argparse.Namespace) -> int:
+    import numpy as np
+    import yaml
+
+    from facelm.data.coco import read_coco
+    from facelm.files import write_whole
+    from facelm.geometry.inferred import infer_scheme
+    from facelm.geometry.landmarks import get_scheme
+
+    if args.file is None or args.out is None or args.out.suffix not in (".yaml", ".yml"):
+        raise ValueError("facelm landmarks infer FILE.json --out MINE.yaml")
+    if args.out.exists() and not args.overwrite:
+        raise FileExistsError(f"'{args.out}' is there: --overwrite replaces it")
+    file = read_coco(args.file)
+    if not file.faces:
+        raise ValueError(f"'{args.file}' holds no face with keypoints: {'; '.join(file.problems[:3]) or 'none at all'}")
+    names = file.names or tuple(f"point {i}" for i in range(len(file.faces[0].landmarks)))
+    shape = _mean_shape([face.landmarks for face in file.faces if len(face.landmarks) == len(names)])
+    plain, alone = infer_scheme(args.name or args.out.stem, names, file.skeleton, shape)
+    plain["shape"] = np.round(np.nan_to_num(shape), 3).tolist()
+    scheme = get_scheme(plain)
+    write_whole(args.out, _HEAD + yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=110))
+    _list(scheme)
+    if not file.names:
+        print("\nThe file names no points, so nobody knows which are left and right: write the pairs into `mirror`.")
+    if alone:
+        print(f"\nWithout a partner on the other side, as their names have none: {', '.join(alone)}. See `mirror`.")
+    _draw(scheme, args.out.with_suffix(".png"))
+    print(f"\nscheme: {args.out}, its picture: {args.out.with_suffix('.png')}. Train with:")
+    print(
+        f"  facelm train experiment=own data=coco data.train={args.file} landmarks=file landmarks.file={args.out} ..."
+    )
+    return 0
+
+
+_HEAD = "# Look it over: the pairs that change places in a mirrored photograph, the outer eye corners, the regions.\n"
+
+
+def _mean_shape(faces: list[FloatArray]) -> FloatArray:
+    """Where the points `[K, 2]` lie on average, from 0 to 1 within the box of a face's labelled points."""
+    import numpy as np
+
+    inside = []
+    for points in faces:
+        low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
+        inside.append((points - low) / max(float((high - low).max()), 1e-9))
+    stacked = np.stack(inside)
+    known = np.isfinite(stacked)
+    return np.asarray(np.where(known, stacked, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
+def _list(scheme: LandmarkScheme) -> None:
+    """Prints each point's number, name, region and mirror partner."""
+    region = {i: name for name, indices in scheme.regions.items() for i in indices}
+    print(f"{scheme.name}: {scheme.num_landmarks} points, errors divided by {scheme.normaliser}")
+    print(f"{'point':>5}  {'mirror':>6}  {'region':<8} name")
+    for i in range(scheme.num_landmarks):
+        partner = "-" if scheme.mirror[i] == i else str(scheme.mirror[i])
+        print(f"{i:>5}  {partner:>6}  {region[i]:<8} {scheme.names[i] if scheme.names else ''}".rstrip())
+
+
+def _draw(scheme: LandmarkScheme, path: Path) -> None:
+    """Writes the picture of the numbered points on the scheme's shape."""
+    from facelm.commands.contact_sheet import write_png
+
+    write_png(path, numbered(scheme))
+
+
+def numbered(scheme: LandmarkScheme) -> Image:
+    """The scheme's points with their numbers, `[S, S, 3]`: lines in grey, mirror partners in two colours."""
+    import cv2
+    import numpy as np
+
+    shape = np.array(scheme.shape)
+    low, extent = shape.min(axis=0), float(np.ptp(shape, axis=0).max()) or 1.0
+    room = (1 - np.ptp(shape, axis=0) / extent) / 2
+    places = ((shape - low) / extent + room) * _SIZE * (1 - 2 * _MARGIN) + _SIZE * _MARGIN
+    canvas = np.full((_SIZE, _SIZE, 3), 255, np.uint8)
+    for line in scheme.contours:
+        cv2.polylines(canvas, [np.round(places[list(line)]).astype(np.int32)], False, (190, 190, 190), 1, cv2.LINE_AA)
+    for i, (x, y) in enumerate(places):
+        middle = scheme.mirror[i] == i
+        left = places[i, 0] < places[scheme.mirror[i], 0]
+        color = (90, 90, 90) if middle else (200, 60, 30) if left else (30, 90, 200)
+        cv2.circle(canvas, (round(x), round(y)), 4, color, cv2.FILLED, cv2.LINE_AA)
+        at = (round(x) + 6, round(y) - 5)
+        cv2.putText(canvas, str(i), at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
+    return canvas
