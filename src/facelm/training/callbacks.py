@@ -305,6 +305,7 @@ def quiet() -> None:
         ".*Total length of `list` across ranks is zero.*",  # a run without validation says so itself
         ".*could not find the monitored key.*",
         r".*callbacks used to create the checkpoint.*: \['WarmedEMA'\].*",  # ema.decay=null, which the run says itself
+        ".*`srun` command is available.*",  # `launch.ddp` knows better who started this process
         ".*your dataloader is not resumable.*",  # ours is: the data module has its position from the checkpoint
     ):
         warnings.filterwarnings("ignore", message)
