@@ -50,7 +50,7 @@ def require_fitting_counts(devices: int, num_nodes: int) -> None:
     """
     started, nodes = tasks(), int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
     per_node = set(re.findall(r"(\d+)(?:\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", str(devices))))
-    if started <= 1 or (started == devices * num_nodes and nodes == num_nodes and per_node == {str(devices)}):
+    if started <= 1 or (started == devices * num_nodes and per_node == {str(devices)}):
         return
     or_else = ""
     if started % nodes == 0:
