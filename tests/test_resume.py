@@ -103,6 +103,15 @@ class TestSameWeights:
         fit([*how, f"run_dir={tmp_path}", f"resume={tmp_path}"])
         assert_same_training(last(whole[decay]), last(tmp_path))
 
+    def test_in_64_bits(self, common, tmp_path):
+        """Lightning widens a module after it has got its weights: they were rounded, averages of another type."""
+        how = [*common, "ema.decay=0.9", "trainer.precision=64-true"]
+        fit([*how, f"run_dir={tmp_path / 'whole'}"])
+        assert job("SIGTERM 5", *how, f"hydra.run.dir={tmp_path / 'rest'}").returncode == 143
+        assert last(tmp_path / "rest")["state_dict"]["net.conv1.weight"].dtype == torch.float64
+        fit([*how, f"run_dir={tmp_path / 'rest'}", f"resume={tmp_path / 'rest'}"])
+        assert_same_training(last(tmp_path / "whole"), last(tmp_path / "rest"))
+
     def test_averaging_leaves_the_training_itself_alone(self, whole):
         """So the weights of the last iteration, which an averaged run keeps beside, are those of a run without."""
         averaged, plain = last(whole["0.9"]), last(whole["null"])
@@ -112,7 +121,8 @@ class TestSameWeights:
 
     def test_sigterm_saves_first_and_resume_alone_goes_on(self, common, whole, tmp_path):
         """Nothing but the signal writes a checkpoint; the second command names the run folder and nothing else."""
-        done = job("SIGTERM 5", *common, "ema.decay=0.9", "data.num_workers=1", f"hydra.run.dir={tmp_path}")
+        how = [*common, "ema.decay=0.9", "data.num_workers=1", f"hydra.run.dir={tmp_path}"]
+        done = job("SIGTERM 5", *how)
         assert done.returncode == 143, done.stderr[-3000:]
         assert f"go on with resume={tmp_path}/checkpoints/last.ckpt" in done.stdout
         assert last(tmp_path)["global_step"] == 6
@@ -246,7 +256,8 @@ class TestRefused:
 
 
 class TestFolders:
-    def test_a_resumed_run_stays_in_its_folder(self, tmp_path):
+    def test_a_resumed_run_stays_in_its_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         run = tmp_path / "run"
         (run / "checkpoints").mkdir(parents=True)
         (run / "checkpoints" / "last.ckpt").touch()
@@ -254,9 +265,9 @@ class TestFolders:
         for resume in (run, run / "checkpoints" / "last.ckpt"):
             assert run_dir_for(str(resume), "new") == str(run)
         assert run_dir_for(None, "new") == "new"
-        assert run_dir_for(str(tmp_path / "nowhere"), "new") == "new"
+        assert run_dir_for(str(tmp_path / "nowhere"), "other") == "other"
         (tmp_path / "loose.ckpt").touch()
-        assert run_dir_for(str(tmp_path / "loose.ckpt"), "new") == "new"
+        assert run_dir_for(str(tmp_path / "loose.ckpt"), "third") == "third"
         assert resume_path(str(run)) == str(run / "checkpoints" / "last.ckpt")
 
     def test_the_position_survives_a_run_that_stops_before_its_first_batch(self, drawn_root):

@@ -17,7 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from facelm.data.datamodule import FaceDataModule
+from facelm.data.faces import Face
 from facelm.data.images import read_image
+from facelm.evaluation.known_faces import fingerprints, other_faces, trained_on
 from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
@@ -27,6 +29,7 @@ from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.recorded import recorded_data
+from facelm.launch.run_folder import recorded_root
 from facelm.launch.run_log import tracked
 from facelm.models.device import pick_device
 from facelm.models.download import local_file
@@ -38,9 +41,15 @@ FACES = ("root", "annotations", "annotations_at", "train_list", "val_list", "on_
 """The keys of `data` that say which faces are measured."""
 
 
-def evaluate(model: LoadedModel, data: FaceDataModule, device: torch.device, report_dir: Path) -> EvaluationResult:
-    """Measures every subset on disk in one pass over the faces, writes the report and prints the table."""
-    faces, labels = data.evaluation_faces()
+def evaluate(
+    model: LoadedModel,
+    data: FaceDataModule,
+    device: torch.device,
+    report_dir: Path,
+    measured: tuple[list[Face], list[str]] | None = None,
+) -> EvaluationResult:
+    """Measures every subset on disk, or `measured`, in one pass over the faces, writes the report, prints the table."""
+    faces, labels = measured or data.evaluation_faces()
     predictions = predict_faces(model.net, model.spec, data.faces_loader(faces), device)
     shape = None
     if model.mean_shape is not None:
@@ -54,12 +63,13 @@ def evaluate(model: LoadedModel, data: FaceDataModule, device: torch.device, rep
         mean_shape_image=shape,
     )
     published, notes = what_is_known(model, result)
+    notes += trained_on(faces, model.faces)
     absent = [name for name in ("common", "challenge", "test") if name not in labels]
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {data.root}")
     facts = {
         "checkpoint": {"path": str(model.path), "sha256": model.sha256, "spec": model.spec.to_dict()},
-        "data": {"root": str(data.root), "faces": len(faces)},
+        "data": {"root": str(data.root), "faces": len(faces), "fingerprints": fingerprints(faces, labels)},
     }
     write_report(
         report_dir,
@@ -132,24 +142,35 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
     recorded = {} if names_faces(typed) else recorded_data(model.record)
     if recorded:
         kept = set(map(key_of, typed))
+        if root := recorded_root(model.path.parent.parent):
+            recorded["root"] = root
         node |= {key: value for key, value in recorded.items() if key in node and f"data.{key}" not in kept}
         log.info(f"data as in the checkpoint's run: {node['root']}")
     elif "data.hold_out" not in map(key_of, typed):
         node["hold_out"] = 0  # of other data, nobody can say which tenth was held out
-    return build_data(OmegaConf.create({"data": node | framing}))
+    data = build_data(OmegaConf.create({"data": node | framing}))
+    if recorded and model.faces.get("validated"):
+        data.held_out(model.faces["validated"])
+    return data
 
 
-def report_folder(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -> Path:
+def report_folder(cfg: DictConfig, model: LoadedModel, typed: Sequence[str], *, same_faces: bool = True) -> Path:
     """`report_dir`, else `report/` of the run that the checkpoint belongs to, else this job's output folder.
 
-    What was measured in another way than the run's own (`flip=`, `codec=`, ...), on faces that were named, or of
-    another checkpoint than the run's result does not replace the run's report.
+    What was measured in another way than the run's own (`flip=`, `codec=`, ...), on other faces or faces that were
+    named, or of another checkpoint than the run's result does not replace the run's report.
     """
     if cfg.report_dir:
         return Path(cfg.report_dir).expanduser()
     run_dir = model.path.parent.parent
     of_a_run = model.path.parent.name == "checkpoints" and (run_dir / "config.yaml").is_file()
-    if of_a_run and not spec_changes(cfg) and not names_faces(typed) and local_file(run_dir) == model.path:
+    if (
+        of_a_run
+        and same_faces
+        and not spec_changes(cfg)
+        and not names_faces(typed)
+        and local_file(run_dir) == model.path
+    ):
         return run_dir / "report"
     return Path(HydraConfig.get().runtime.output_dir)
 
@@ -162,12 +183,21 @@ def main(cfg: DictConfig) -> None:
     device = pick_device(cfg.device)
     model = load_model(cfg.checkpoint, **spec_changes(cfg))
     typed = HydraConfig.get().overrides.task
-    report_dir = report_folder(cfg, model, typed)
     with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:
         tracker.log_source({"path": model.path, "sha256": model.sha256, "run": model.run})
         data = evaluation_data(cfg, model, typed)
         data.prepare_data()
-        evaluate(model, data, device, report_dir)
+        measured = data.evaluation_faces()
+        validated = model.validated if cfg.pixel_origin is None else ""  # else their landmarks are read otherwise
+        changed = [] if names_faces(typed) else other_faces(*measured, model.faces, validated)
+        report_dir = report_folder(cfg, model, typed, same_faces=not changed)
+        if changed:
+            log.warning(f"the data have changed since the run: {'; '.join(changed)}. Its own report stays as it is")
+        if not measured[0]:
+            raise FileNotFoundError(
+                f"nothing to evaluate under {data.root}: {changed[0]}. Name faces: data.val_list=FILE"
+            )
+        evaluate(model, data, device, report_dir, measured)
         tracker.log_report(report_dir)
 
 

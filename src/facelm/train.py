@@ -29,6 +29,7 @@ from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.resume import continued, refuse_first, resume_path, resumed_run
+from facelm.launch.run_folder import held, score_of_the_same_job
 from facelm.launch.run_log import run_facts, tracked, write_facts
 from facelm.loggers import Tracker
 from facelm.models.loading import load_model
@@ -69,6 +70,8 @@ def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     run_dir = Path(cfg.run_dir)
     if ddp.global_rank() == 0:
         write_whole(run_dir / "config.yaml", public(OmegaConf.to_yaml(cfg, resolve=True)))
+        for name, faces in (("trained", data.train_faces), ("validated", data.val_faces)):
+            write_whole(run_dir / f"{name}.txt", "".join(f"{face.name}\n" for face in faces))
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     lit = build_lit(cfg, model_spec(cfg), data)
     lit.run = tracker.identity()
@@ -76,6 +79,8 @@ def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     write_facts(facts, run_dir)
     tracker.log_facts(facts)
     trainer = build_trainer(cfg, loggers=tracker.loggers(), callbacks=build_callbacks(cfg, run_dir), run_dir=run_dir)
+    if trainer.precision == "64-true":
+        lit.double()  # Lightning does it after a checkpoint's weights are in, and after those to average were copied
     trainer.fit(lit, data, ckpt_path=resume_path(cfg.resume))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -155,6 +160,7 @@ def ranks_to_start(cfg: DictConfig, job: Job) -> int:
             "docs/running.md has the lines. On one machine use trainer=ddp"
         )
     if job.sweep and HydraConfig.get().runtime.choices.get("hydra/launcher") == "joblib":
+        ddp.stop_with_parent()
         take_a_gpu(job.sweep)
     return resolve_devices(cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.max_devices)[1]
 
@@ -163,16 +169,22 @@ def ranks_to_start(cfg: DictConfig, job: Job) -> int:
 @command_line
 def hydra_job(cfg: DictConfig) -> float | None:
     """The Hydra job; returns the best validation NME, which sweepers minimise."""
-    cfg = continued(cfg)
-    job = Job.current()
     if ddp.global_rank():
         if ddp.STARTED_BY not in os.environ:
             logging.disable(logging.INFO)  # rank 0 says it; the ranks of srun and torchrun share one train.log
+        cfg = continued(cfg)
+        job = Job.current()
         with first_to_fail(job, ddp.global_rank()):
             train_on_all_devices(cfg, job)
         return None
-    with recorded(job) as record:
-        score = record["val_nme"] = train_on_all_devices(cfg, job)
+    with held(Job.current().folder):
+        if (score := score_of_the_same_job(Job.current(), cfg.resume)) is not None:
+            return score
+        cfg = continued(cfg)
+        job = Job.current()
+        with recorded(job, data_root=str(Path(cfg.data.root).expanduser().absolute())) as record:
+            (job.folder / "report" / "summary.json").unlink(missing_ok=True)  # of the run before it went on
+            score = record["val_nme"] = train_on_all_devices(cfg, job)
     return score
 
 

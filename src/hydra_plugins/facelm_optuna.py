@@ -22,6 +22,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from facelm.addresses import public
+from facelm.files import take_lock
+from facelm.launch.jobs import is_killed, own_process, read_record
+
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
@@ -119,15 +123,23 @@ class OptunaSweeper(Sweeper):
         if "://" not in storage:
             path = Path(storage).expanduser().absolute()
             path.parent.mkdir(parents=True, exist_ok=True)
-            storage = f"sqlite:///{path}"
-        study: Study = optuna.create_study(
-            storage=storage, study_name=self.study_name, direction="minimize", load_if_exists=True
-        )
+            with path.with_name(f".{path.name}.lock").open("a", encoding="utf-8") as lock:
+                take_lock(lock)  # of two searches that start at once, one makes the tables
+                study = self._study(f"sqlite:///{path}")
+        else:
+            study = self._study(storage)
+        _settle(study)
         known = len(study.trials)
         # A seeded sampler starts the same way each time: without `+ known` a second call would repeat the first.
         seed = None if self.seed is None else self.seed + known
         study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=self.n_jobs > 1)
-        log.info(f"study {self.study_name!r} in {storage}: {known} trials, {self.n_trials} to come")
+        log.info(f"study {self.study_name!r} in {public(storage)}: {known} trials, {self.n_trials} to come")
+        return study
+
+    def _study(self, storage: str) -> Study:
+        study: Study = _import_optuna().create_study(
+            storage=storage, study_name=self.study_name, direction="minimize", load_if_exists=True
+        )
         return study
 
     def _ask(self, study: Study, space: Mapping[str, Any], count: int) -> list[Trial]:
@@ -155,6 +167,8 @@ class OptunaSweeper(Sweeper):
         jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
         for number, trial in enumerate(trials, start=first_job):
             trial.set_user_attr("job", number)
+            trial.set_user_attr("folder", str(Path(self.config.hydra.sweep.dir).absolute() / str(number)))
+            trial.set_user_attr("searched_by", own_process())
         values: list[float | None] = [None] * len(trials)
         try:
             self.validate_batch_is_legal(jobs)
@@ -177,6 +191,21 @@ class OptunaSweeper(Sweeper):
         best = study.best_trial
         point = " ".join(f"{key}={value}" for key, value in best.params.items())
         log.info(f"best of {len(complete)} trials ({failed} failed): {best.value:.4f} with {point}")
+
+
+def _settle(study: Study) -> None:
+    """Tells the study what became of the trials of a search that was killed: their jobs may have finished."""
+    optuna = _import_optuna()
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        search = trial.user_attrs.get("searched_by", {})
+        if not is_killed({"status": "running", **search}):
+            continue
+        record = read_record(Path(str(trial.user_attrs.get("folder", ""))))
+        value = record.get("val_nme") if record.get("status") == "finished" else None
+        if value is not None and math.isfinite(value):
+            study.tell(trial.number, float(value))
+        else:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
 
 def distribution(override: Override) -> BaseDistribution:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from facelm.evaluation.compare import paired_table
-from facelm.launch.sweeps import in_order, read_run, run_folders, table, write_table
+from facelm.launch.same_faces import BEST, of_other_faces
+from facelm.launch.sweeps import Row, in_order, read_run, run_folders, table, write_table
 
 EXAMPLES = """
 examples:
@@ -42,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
                 print(f"warning: left out: {error}", file=sys.stderr)
     if not rows:
         raise FileNotFoundError("nothing to compare")
+    baseline = [] if args.baseline is None else [read_run(args.baseline, str(args.baseline))]
+    require_same_faces([*baseline, *rows.values()])
     print(table(in_order(list(rows.values()))), end="")
     if args.baseline is not None:
         others = [(row, path) for path, row in rows.items() if path != args.baseline.resolve()]
@@ -51,3 +55,18 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         write_table(args.out, list(rows.values()), "Comparison")
     return 0
+
+
+def require_same_faces(rows: Sequence[Row]) -> None:
+    """Refuses a table whose columns would hold numbers of different faces.
+
+    Raises:
+        ValueError: two reports of one subset were made on different faces, or on other landmarks of them.
+    """
+    for column, (one, other) in of_other_faces((row.name, row.faces) for row in rows).items():
+        if column != BEST:  # which the table says: runs may be validated apart and reported together
+            raise ValueError(
+                f"{one} and {other} were not measured on the same faces of '{column}', or not with the same landmarks: "
+                "evaluate them on the same (facelm.evaluate checkpoint=RUN data.root=... data.val_list=...), or "
+                "compare each kind by itself"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from facelm.data.augment import Augmentation
 from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset, ImageSource
-from facelm.data.faces import Face, data_fingerprint
+from facelm.data.faces import Face, data_fingerprint, name_hash, name_hashes
 from facelm.data.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.partition import Partition, partition
 from facelm.data.sampler import EpochBatches
@@ -102,6 +103,7 @@ class FaceDataModule(L.LightningDataModule):
         self._train_source: ImageSource | None = None
         self._val_source: ImageSource | None = None
         self._resumed = {"epoch": 0, "batches": 0}
+        self._known_held_out: Container[int] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Indexes and checks every face, so a broken file stops the run before it starts."""
@@ -178,7 +180,7 @@ class FaceDataModule(L.LightningDataModule):
     def evaluation_faces(self) -> tuple[list[Face], list[str]]:
         """(faces, the subset of each) of the validation list and every evaluation subset on disk.
 
-        With neither, those that are held out of training.
+        With neither, those that are held out of training, or `held_out` says were.
 
         Raises:
             FileNotFoundError: neither a list nor a subset, and `hold_out` is 0.
@@ -188,7 +190,10 @@ class FaceDataModule(L.LightningDataModule):
             parts.append(("val", self._index("train", list_file=self.val_list)))
         present = present_subsets(self.root)
         parts += [(name, self._index(name)) for name in ("common", "challenge", "test") if name in present]
-        if not parts and self.hold_out:
+        if not parts and self._known_held_out is not None:
+            faces = self._index("train", list_file=self.train_list)
+            parts.append(("held-out", [face for face in faces if name_hash(face.name) in self._known_held_out]))
+        elif not parts and self.hold_out:
             parts.append(("held-out", self.val_faces or self._partition().val))
         if not parts:
             raise FileNotFoundError(
@@ -197,6 +202,10 @@ class FaceDataModule(L.LightningDataModule):
                 "list of training faces; without any data.* a run is measured on the faces that validated it"
             )
         return [face for _, faces in parts for face in faces], [name for name, faces in parts for _ in faces]
+
+    def held_out(self, names: Container[int]) -> None:
+        """Says which faces a training held out, by `name_hashes`: the share of today's faces may be others."""
+        self._known_held_out = names
 
     def faces_loader(self, faces: list[Face]) -> Loader:
         """Evaluation crops of `faces`, on one device."""
@@ -297,17 +306,7 @@ class FaceDataModule(L.LightningDataModule):
             "batches a step": self._accumulated,
         }
 
-
-class DrawnFaceDataModule(FaceDataModule):
-    """Drawn faces in 300W's layout, made under `root` when they are not there yet."""
-
-    def __init__(self, *, drawing_seed: int = 0, counts: dict[str, int] | None = None, **options: Any) -> None:
-        super().__init__(**options)
-        self.drawing_seed = drawing_seed
-        self.counts = counts
-
-    def prepare_data(self) -> None:
-        """Draws the faces; Lightning calls this on one process of a machine."""
-        from facelm.data.synthetic.dataset import draw_dataset  # only drawn faces need the painter
-
-        draw_dataset(self.root, counts=self.counts, seed=self.drawing_seed)
+    def face_names(self) -> dict[str, torch.Tensor]:
+        """`name_hashes` `[N]` int64 of the faces that train and of those that validate, for the checkpoint."""
+        faces = {"trained": self.train_faces, "validated": self.val_faces}
+        return {name: torch.tensor(name_hashes(those), dtype=torch.int64) for name, those in faces.items()}

@@ -57,8 +57,9 @@ def upright_box(landmarks_image: FloatArray, mirror: Sequence[int]) -> Box:
     """The box of landmarks `[K, 2]` along the head's own axes, rotated as the head is tilted.
 
     The tilt is that of the sum of the lines from each landmark on the image's left to its `mirror` partner. Of a head
-    that is held upright this is `box_from_landmarks`; a tilted one gets the same crop as if it were upright, while the
-    upright box of its landmarks would be larger and lie elsewhere.
+    that is held upright this is `box_from_landmarks`, up to a pixel: a tilt of a fraction of a degree moves landmarks
+    across the whole numbers to which the box is rounded. A tilted one gets the same crop as if it were upright, up to
+    that pixel, while the upright box of its landmarks would be larger and lie elsewhere.
 
     Convention: landmarks and box are in image pixels (x, y).
     """

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 STARTED_BY = "FACELM_STARTED_BY"
 """Set for ranks that were started here: the process id of the one that waits for them."""
 
+STOP_WITH_PARENT = "stop-with-parent"
+
 PROGRAM = ("-m", "facelm.train")
 """What Python runs as a rank; a script of your own that ends in `facelm.train.main()` puts its path here."""
 
@@ -177,6 +179,21 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def stop_with_parent(grace: float = 60.0) -> None:
+    """Makes a job of joblib's stop when the sweep's own process is gone, as SIGTERM does: its state is saved first."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(1)
+
+    if not any(thread.name == STOP_WITH_PARENT for thread in threading.enumerate()):  # a worker does several jobs
+        threading.Thread(target=watch, daemon=True, name=STOP_WITH_PARENT).start()
 
 
 def _first_failure(ranks: Sequence[Process]) -> int | None:

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,10 @@ class Job:
 
 
 @contextmanager
-def recorded(job: Job) -> Iterator[dict[str, Any]]:
+def recorded(job: Job, **facts: Any) -> Iterator[dict[str, Any]]:
     """Writes `job`'s result.json when it starts and when it ends, however it ends; what is yielded goes into it.
+
+    `facts` are plain values that are known at the start.
 
     A job that continues an earlier one in the same folder adds to its time.
     """
@@ -61,6 +63,7 @@ def recorded(job: Job) -> Iterator[dict[str, Any]]:
         "seconds": None,
         "error": None,
         **own_process(),
+        **facts,
     }
     started = time.monotonic()
     write_whole(job.folder / RECORD, json.dumps(record, indent=1))
@@ -99,6 +102,15 @@ def first_to_fail(job: Job, rank: int) -> Iterator[None]:
 def key_of(override: str) -> str:
     """What an override is about."""
     return override.lstrip("+~").partition("=")[0]
+
+
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Overrides by what they are about; of two for one key, the later, at its later place."""
+    lines: dict[str, str] = {}
+    for override in overrides:
+        lines.pop(key_of(override), None)
+        lines[key_of(override)] = override
+    return lines
 
 
 def read_record(folder: Path) -> dict[str, Any]:

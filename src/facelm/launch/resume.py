@@ -5,6 +5,7 @@ A run is its folder: the overrides that it was started with lie in result.json, 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,18 +16,23 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from facelm.launch import ddp
-from facelm.launch.jobs import RECORD, key_of, read_record
+from facelm.launch.jobs import RECORD, Job, by_key, key_of, read_record
+from facelm.launch.paths import new_folder
 from facelm.launch.recorded import restored
+from facelm.launch.run_folder import recorded_root, require_unused, to_go_on_with
 from facelm.models.spec import read_facelm_checkpoint, read_facts
+
+AUTO = "auto"
+"""`resume=auto`: goes on where the same command left an unfinished run in a folder that was given, see `continued`."""
 
 
 def resume_path(resume: str | None) -> str | None:
-    """The checkpoint that `resume=` means: a file, or the last.ckpt of a run folder.
+    """The checkpoint that `resume=` means: a file, or the last.ckpt of a run folder; None where it means none.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    if resume is None:
+    if resume in (None, AUTO):
         return None
     path = Path(resume).expanduser()
     for candidate in (path, path / "checkpoints" / "last.ckpt"):
@@ -58,15 +64,19 @@ def resumed_folder(resume: str | None) -> Path | None:
 
 
 def run_dir_for(resume: str | None, new: str) -> str:
-    """Where a run writes: the folder of the run that it resumes, else `new`. Hydra's resolver `facelm.run_dir`."""
+    """Where a run writes: the folder of the run that it resumes, else `new`. Hydra's resolver `facelm.run_dir`.
+
+    `new`, or what `new_folder` makes of it, is not there yet.
+    """
     try:
         resumed = resumed_folder(resume)
     except FileNotFoundError:  # said again, and better, when the job starts
         resumed = None
-    return str(resumed or new)
+    return str(resumed or new_folder(new))
 
 
-OmegaConf.register_new_resolver("facelm.run_dir", run_dir_for, replace=True)
+# With a cache, as `facelm.new_folder`.
+OmegaConf.register_new_resolver("facelm.run_dir", run_dir_for, use_cache=True, replace=True)
 
 
 def continued(cfg: DictConfig) -> DictConfig:
@@ -75,14 +85,33 @@ def continued(cfg: DictConfig) -> DictConfig:
     So `resume=RUN` alone goes on with the run as it was. Hydra's list of overrides becomes the whole one too.
 
     Raises:
-        ValueError: a recorded override is no plain value, see `recorded.restored`.
+        ValueError: a recorded override is no plain value, see `recorded.restored`; or the folder holds a run that this
+            job does not continue.
     """
+    job = Job.current()
+    typed = list(job.overrides)
+    if cfg.resume == AUTO and (found := unfinished(job)):
+        return composed(merged(typed, [f"resume={ddp.quoted(found)}"]))
     run = resumed_folder(cfg.resume)
-    typed = list(HydraConfig.get().overrides.task)
+    if cfg.resume != AUTO and not _follows() and (run is None or run.resolve() != job.folder.resolve()):
+        require_unused(job.folder)
     recorded = read_record(run).get("overrides", []) if run else []
     recorded = [override for override in recorded if override != "first=null"]  # a key that older runs had
     everything = merged(restored(recorded, typed), typed)
-    return cfg if everything == typed else composed(everything)
+    cfg = cfg if everything == typed else composed(everything)
+    if run and "data.root" not in map(key_of, typed) and (root := recorded_root(run)):
+        cfg.data.root = root
+    return cfg
+
+
+def unfinished(job: Job) -> Path | None:
+    """The run that `resume=auto` goes on with, if any; a rank that was started here is told by the one that did."""
+    return None if ddp.STARTED_BY in os.environ else to_go_on_with(job.folder, job.overrides)
+
+
+def _follows() -> bool:
+    """Whether this process is a rank for which another looks after the folder."""
+    return ddp.STARTED_BY in os.environ or ddp.global_rank() != 0
 
 
 # --- Overrides -------------------------------------------------------------------------------------------------------
@@ -90,11 +119,7 @@ def continued(cfg: DictConfig) -> DictConfig:
 
 def merged(overrides: Iterable[str], later: Iterable[str]) -> list[str]:
     """Both lists of overrides as one; of two for one key, the later, at its later place."""
-    lines: dict[str, str] = {}
-    for override in [*overrides, *later]:
-        lines.pop(key_of(override), None)
-        lines[key_of(override)] = override
-    return list(lines.values())
+    return list(by_key([*overrides, *later]).values())
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

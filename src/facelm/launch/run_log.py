@@ -22,6 +22,7 @@ from facelm.files import write_whole
 from facelm.launch.build import build, plain
 from facelm.launch.jobs import Job
 from facelm.launch.paths import CONF_DIR
+from facelm.launch.same_faces import FACTS
 from facelm.loggers import RunPlan, Tracker, as_one, is_main_process
 from facelm.models import count_macs
 
@@ -94,9 +95,9 @@ def run_facts(cfg: DictConfig, data: FaceDataModule, net: nn.Module) -> dict[str
 
 
 def write_facts(facts: Mapping[str, Any], run_dir: Path) -> None:
-    """Writes facts.json, which every run folder holds, whatever the tracker."""
+    """Writes facts.json (FACTS), which every run folder holds, whatever the tracker."""
     if is_main_process():
-        write_whole(run_dir / "facts.json", json.dumps(facts, indent=2) + "\n")
+        write_whole(run_dir / FACTS, json.dumps(facts, indent=2) + "\n")
 
 
 def git_commit() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import json
 import statistics
@@ -20,15 +21,16 @@ from omegaconf import DictConfig
 from facelm.evaluation.report import in_report, table_lines
 from facelm.files import take_lock, write_whole
 from facelm.launch.jobs import RECORD, is_killed, key_of, read_record
+from facelm.launch.same_faces import BEST, faces_of_report, faces_that_validated, of_other_faces
 from facelm.loggers.tracker import MACHINERY
-
-BEST = "best val"
-"""The best validation's column; `val` is a subset of the report where `data.val_list` is given."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run in a table; errors in percent, `val` the best validation's and `nme` the report's, by subset."""
+    """A run in a table; errors in percent, `val` the best validation's and `nme` the report's, by subset.
+
+    `faces` says which faces the columns are about, see `same_faces`.
+    """
 
     name: str
     overrides: tuple[str, ...] = ()
@@ -37,6 +39,7 @@ class Row:
     nme: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     error: str | None = None
+    faces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read_run(folder: Path, name: str | None = None) -> Row:
@@ -59,6 +62,7 @@ def read_run(folder: Path, name: str | None = None) -> Row:
         nme={subset: row["nme"] for subset, row in report["subsets"].items() if row["nme"] is not None},
         seconds=record.get("seconds"),
         error=record.get("error"),
+        faces={BEST: faces_that_validated(folder), **faces_of_report(folder, report)},
     )
 
 
@@ -82,6 +86,8 @@ def table(rows: Sequence[Row]) -> str:
         "",
         *table_lines(["run", "overrides", "status", BEST, *names, "minutes"], _run_cells(rows, shared, names)),
     ]
+    for column, (one, other) in of_other_faces((row.name, row.faces) for row in rows).items():
+        lines += ["", f"{column}: not the same faces in {one} and {other}; these numbers do not compare."]
     if groups := _seed_groups(rows):
         lines += ["", "Mean ± standard deviation over seeds:", ""]
         cells = []
@@ -122,6 +128,10 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 class SweepTable(Callback):
     """Writes the table of a sweep into its folder after each job, so that it is there however the sweep ends."""
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """An interrupted sweep ends without a word to its callbacks: its table is written when the process does."""
+        atexit.register(self._write, Path(config.hydra.sweep.dir))
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """A job has ended, in this process or in a worker of a launcher."""
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -132,6 +142,8 @@ class SweepTable(Callback):
         self._write(Path(config.hydra.sweep.dir))
 
     def _write(self, folder: Path) -> None:
+        if not folder.is_dir():  # nothing came of it
+            return
         with _locked(folder / ".table.lock"):  # of two jobs that end at once, the second sees the first
             rows = [read_run(run) for run in run_folders(folder)]
             if rows:

@@ -21,8 +21,9 @@ class LoadedModel:
     """A network in evaluation mode, what its weights mean, and where they came from.
 
     `published` holds the NME in percent that was published for these weights, per subset; `mean_shape` the mean
-    training shape `[K, 2]` in units of the box, `record` the run's config and `run` its name in its tracker, where the
-    checkpoint carries them; `card` what lies beside the file.
+    training shape `[K, 2]` in units of the box, `record` the run's config, `run` its name in its tracker, `faces` the
+    hashes of the names that trained and validated, and `validated` the fingerprint of the latter, where the checkpoint
+    carries them; `card` what lies beside the file.
     """
 
     net: HRNetV2
@@ -34,6 +35,8 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, str] = field(default_factory=dict)
+    faces: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    validated: str = ""
     mean_shape: FloatArray | None = None
     card: Card | None = None
 
@@ -73,6 +76,8 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
         notes=(known.note,) if known and known.note and not card else (),
         record=facts.config if facts else {},
         run=facts.run if facts else {},
+        faces=facts.faces if facts else {},
+        validated=str(facts.position.get("validated", "")) if facts else "",
         mean_shape=None if shape is None else np.asarray(shape, dtype=np.float64),
         card=card,
     )

@@ -168,13 +168,15 @@ class CheckpointFacts:
     """What a checkpoint says beside its tensors, checked: plain values only, see `read_facts`.
 
     `config` is the record of the run's config; `run` names the run in its tracker; `position` says where in the data it
-    stood; `mean_shape` is the mean training shape `[K, 2]` in units of the box.
+    stood; `faces` holds the hashes of the names that trained and validated (see `facelm.data.faces.name_hashes`), and
+    nothing in older checkpoints; `mean_shape` is the mean training shape `[K, 2]` in units of the box.
     """
 
     spec: ModelSpec
     config: Mapping[str, Any]
     run: Mapping[str, str]
     position: Mapping[str, Any]
+    faces: Mapping[str, frozenset[int]]
     mean_shape: Sequence[Sequence[float]] | None
 
 
@@ -190,7 +192,7 @@ def read_facts(checkpoint: Mapping[str, Any], path: Path | str = "the checkpoint
     try:
         spec = ModelSpec.from_dict(facts["spec"])
         shape, count = facts.get("mean_shape"), spec.landmark_scheme().num_landmarks
-        run = checked.mapping(facts.get("run", {}), "run")
+        run = _entries(facts, "run")
         position = checked.mapping(checked.plain(facts.get("position", {}), "position"), "position")
         for name in {"epoch", "batches"} & position.keys():
             checked.integer(position[name], f"position.{name}", 0, 2**40)
@@ -199,10 +201,26 @@ def read_facts(checkpoint: Mapping[str, Any], path: Path | str = "the checkpoint
             config=checked.mapping(checked.plain(facts.get("config", {}), "config"), "config"),
             run={name: _run_name(value, f"run.{name}") for name, value in run.items()},
             position=position,
+            faces={name: _name_hashes(value, f"faces.{name}") for name, value in _entries(facts, "faces").items()},
             mean_shape=None if shape is None else checked.finite_points(shape, "mean_shape", count, 10),
         )
     except ValueError as error:
         raise ValueError(f"what '{path}' says of its weights cannot be used: {error}") from error
+
+
+def _entries(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return checked.mapping(facts.get(name, {}), name)
+
+
+def _name_hashes(value: object, name: str) -> frozenset[int]:
+    if (
+        not isinstance(value, torch.Tensor)
+        or value.dtype != torch.int64
+        or value.dim() != 1
+        or value.layout != torch.strided
+    ):
+        raise ValueError(f"{name} is a row of 64-bit numbers, got {checked.shown(value)}")
+    return frozenset(value.tolist())
 
 
 def _run_name(value: object, name: str) -> str:

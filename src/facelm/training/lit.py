@@ -114,7 +114,8 @@ class LitLandmarks(L.LightningModule):
     def on_fit_start(self) -> None:
         """On a CPU, hands the training steps to native code where it can be had: the same numbers up to rounding."""
         if self.native and self.device.type == "cpu" and isinstance(self.net, HRNetV2):
-            reason = for_training(self.net)
+            mixed = str(self.trainer.precision).endswith("-mixed")
+            reason = f"{self.trainer.precision} is not theirs" if mixed else for_training(self.net)
             log.info("training steps by %s", f"torch: {reason}" if reason else "native code")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -253,11 +254,11 @@ class LitLandmarks(L.LightningModule):
             group.update(settings, lr=settings["initial_lr"] * factor(scheduler.last_epoch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the spec, the plain config, the versions, and where in the data the run stands."""
+        """Adds the spec, the plain config, the versions, where in the data the run stands, and which faces they are."""
         checkpoint["facelm"] = checkpoint_facts(self.spec, self.record, self.mean_shape)
         checkpoint["facelm"]["run"] = self.run
         if datamodule := self._datamodule():
-            checkpoint["facelm"]["position"] = datamodule.position()
+            checkpoint["facelm"] |= {"position": datamodule.position(), "faces": datamodule.face_names()}
 
     def _datamodule(self) -> Any:
         """The data module that knows its position, if the trainer has one: a plain DataLoader has none."""

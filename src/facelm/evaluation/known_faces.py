@@ -1,0 +1,48 @@
+"""Whether the faces that are measured are those that a model has never learned from, and those of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+
+from facelm.data.faces import Face, data_fingerprint, name_hash
+
+
+def trained_on(faces: Sequence[Face], known: Mapping[str, Container[int]]) -> list[str]:
+    """A warning, if any, where names among `faces` are names that trained the model; `known` as a checkpoint has it."""
+    learned = [face.name for face in faces if name_hash(face.name) in known.get("trained", ())]
+    if not learned:
+        return []
+    return [
+        f"{len(learned)} of the {len(faces)} faces have the names of faces that trained this model, for example "
+        f"'{min(learned)}': their errors say nothing of new faces"
+    ]
+
+
+def other_faces(
+    faces: Sequence[Face], labels: Sequence[str], known: Mapping[str, frozenset[int]], fingerprint: str
+) -> list[str]:
+    """How the faces measured, in the subsets `labels`, differ from those that validated the run; empty if not at all.
+
+    `known` and `fingerprint` are what the checkpoint says of those (`data_fingerprint` for their landmarks); without
+    them nothing is compared.
+    """
+    expected = known.get("validated", frozenset())
+    found = [face for face in faces if name_hash(face.name) in expected]
+    subsets = {label for face, label in zip(faces, labels, strict=True) if name_hash(face.name) in expected}
+    more = sum(label in subsets for label in labels) - len(found)
+    said = []
+    if missing := len(expected) - len(found):
+        said.append(f"{missing} of the {len(expected)} faces that validated this run are not there")
+    if more:
+        said.append(f"{more} faces are measured with them that were not there then")
+    if expected and not said and fingerprint and data_fingerprint(found) != fingerprint:
+        said.append("the landmarks of the faces that validated this run have changed")
+    return said
+
+
+def fingerprints(faces: Sequence[Face], labels: Sequence[str]) -> dict[str, str]:
+    """`data_fingerprint` of the faces of each subset, for comparisons."""
+    return {
+        name: data_fingerprint(f for f, label in zip(faces, labels, strict=True) if label == name)
+        for name in dict.fromkeys(labels)
+    }

@@ -1,0 +1,139 @@
+"""The run folder: one process trains in it, and what is in it is of one run.
+
+A run takes its folder with a lock that ends with the process, however it ends. A folder that holds a run is used for
+nothing but to go on with that run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from facelm import checked
+from facelm.addresses import without_keys
+from facelm.files import take_lock
+from facelm.launch import ddp
+from facelm.launch.jobs import RECORD, Job, by_key, is_killed, read_record
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+
+LEAVING = 15.0
+"""Seconds for which a run that was killed may still hold its folder: its workers look for their parent now and then."""
+
+_TRACES = (RECORD, "checkpoints/last.ckpt", "checkpoints/best.ckpt", "report/summary.json", "metrics.csv")
+"""What a run leaves in its folder."""
+
+_OWN = ("resume", "run_dir")
+"""Overrides that say where a run is, not what it is."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The folder is this process's inside the `with`, on every machine that shares the disk.
+
+    Raises:
+        ValueError: another process trains in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if ddp.STARTED_BY in os.environ:  # whoever started this rank holds it
+        yield
+        return
+    with (folder / LOCK).open("a", encoding="utf-8") as file:
+        given_up = time.monotonic() + LEAVING
+        try:
+            while not take_lock(file, wait=False):
+                record = read_record(folder)
+                if time.monotonic() > given_up or not is_killed(record):
+                    raise ValueError(
+                        f"'{folder}' is in use: process {record.get('process', '?')} on {record.get('host', '?')} "
+                        "trains there. Wait for its end, or give this run another folder: hydra.run.dir=PATH"
+                    )
+                time.sleep(0.2)
+        except OSError as error:
+            log.warning(f"'{folder}' cannot be locked ({error.strerror}): start one training in it at a time")
+        yield
+
+
+def is_used(folder: Path) -> bool:
+    """Whether a run has left something in it."""
+    return any((folder / name).exists() for name in _TRACES)
+
+
+def to_go_on_with(folder: Path, overrides: Sequence[str]) -> Path | None:
+    """What `resume=auto` goes on with: `folder`, where the same command has left an unfinished run; None if it is new.
+
+    Raises:
+        ValueError: the folder holds another run, or one that is finished.
+    """
+    record = read_record(folder)
+    if not is_used(folder) or (record and _same(record, overrides) and _without_state(folder, record)):
+        return None
+    if not record:
+        raise ValueError(f"'{folder}' {_is_taken}: what is in it has no {RECORD} that says which run it is. {_cure}")
+    if not _same(record, overrides):
+        raise ValueError(f"'{folder}' {_is_taken}, started with {_difference(record, overrides)}. {_cure}")
+    if record.get("status") == "finished":
+        raise ValueError(f"'{folder}' {_is_taken}, which is finished. {_cure}")
+    log.info(f"the run in '{folder}' is {'killed' if is_killed(record) else record.get('status')}: going on with it")
+    return folder
+
+
+def require_unused(folder: Path) -> None:
+    """Refuses to start a run where another has been.
+
+    Raises:
+        ValueError: one has.
+    """
+    if is_used(folder):
+        raise ValueError(f"'{folder}' {_is_taken}. {_cure}")
+
+
+_is_taken = "holds a run already"
+_cure = "resume=RUN goes on with a run; a new one needs a new folder: leave out hydra.run.dir, or name another"
+
+
+def recorded_root(run: Path) -> str | None:
+    """The absolute `data.root` of a run: the one that was typed may be relative, and then depends on the place.
+
+    None where the run's folder does not say it, or the data are not there any more.
+
+    Raises:
+        ValueError: what the folder says is no path.
+    """
+    record = read_record(run)
+    root = record.get("data_root")
+    return root if root is not None and Path(checked.text(root, "data_root", longest=4096)).is_dir() else None
+
+
+def score_of_the_same_job(job: Job, resume: str | None) -> float | None:
+    """What a job of a sweep that is started again came to the first time; None where it is to be trained."""
+    record = read_record(job.folder)
+    known = record.get("val_nme") if record.get("status") == "finished" else None
+    if job.sweep is None or resume != "auto" or known is None or not _same(record, job.overrides):
+        return None
+    log.info(f"'{job.folder}' holds the finished run of this job: {known:.2f}")
+    return float(known)
+
+
+def _same(record: Mapping[str, Any], overrides: Sequence[str]) -> bool:
+    return not _difference(record, overrides)
+
+
+def _difference(record: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """What the recorded command had otherwise than `overrides`, in words; "" where nothing."""
+    then, now = by_key(record.get("overrides", [])), by_key(without_keys(list(overrides)))
+    keys = [key for key in {**then, **now} if key not in _OWN and then.get(key) != now.get(key)]
+    return ", ".join(f"{then.get(key, f'no {key}')} (now {now.get(key, f'no {key}')})" for key in keys[:4])
+
+
+def _without_state(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the run ended before it had anything to go on with; the same command then begins again."""
+    ended = record.get("status") != "finished"
+    return ended and not (folder / "checkpoints" / "last.ckpt").exists()

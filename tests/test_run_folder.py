@@ -1,0 +1,186 @@
+"""A run folder is of one process and of one run: two that meet, a used one, and the same command typed again."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from conftest import TINY
+from facelm.launch.jobs import Job, read_record, recorded
+from facelm.launch.paths import new_folder
+from facelm.launch.run_folder import held, require_unused, score_of_the_same_job, to_go_on_with
+
+HOLDER = """
+import sys
+from pathlib import Path
+from facelm.launch.jobs import Job, recorded
+from facelm.launch.run_folder import held
+with held(Path(sys.argv[1])), recorded(Job((), Path(sys.argv[1]))):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+COMMAND = ("experiment=x", "seed=3")
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that trains in the folder `run`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def a_run(folder, status, *, overrides=COMMAND, state=True, **record):
+    """A folder in which a run with `overrides` came to `status`."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"status": status, "overrides": list(overrides), **record}))
+    if state:
+        (folder / "checkpoints" / "last.ckpt").touch()
+    return folder
+
+
+class TestHeld:
+    def test_by_one_process_at_a_time(self, tmp_path, other):
+        with pytest.raises(ValueError, match=f"process {other.pid} on"), held(tmp_path / "run"):
+            pass
+        other.kill()
+        other.wait()
+        with held(tmp_path / "run"):
+            pass
+
+    def test_a_rank_that_was_started_here_does_not_wait_for_whoever_started_it(self, tmp_path, other, monkeypatch):
+        monkeypatch.setenv("FACELM_STARTED_BY", str(other.pid))
+        with held(tmp_path / "run"):
+            pass
+
+    def test_without_locks_a_run_starts_and_says_so(self, tmp_path, monkeypatch, caplog):
+        def no_locks(*_, **__):
+            raise OSError(37, "No locks available")
+
+        monkeypatch.setattr("facelm.launch.run_folder.take_lock", no_locks)
+        with held(tmp_path):
+            pass
+        assert "No locks available" in caplog.text
+
+
+class TestAuto:
+    def test_begins_in_a_new_folder(self, tmp_path):
+        assert to_go_on_with(tmp_path, COMMAND) is None
+
+    @pytest.mark.parametrize("status", ["stopped", "failed", "running"])
+    def test_goes_on_with_what_the_same_command_left_unfinished(self, tmp_path, status):
+        run = a_run(tmp_path / "run", status, overrides=(*COMMAND, "resume=old"), process=1, host="gone")
+        assert to_go_on_with(run, ["seed=3", "experiment=x"]) == run
+
+    def test_begins_again_where_nothing_was_saved_yet(self, tmp_path):
+        assert to_go_on_with(a_run(tmp_path / "run", "failed", state=False), COMMAND) is None
+
+    @pytest.mark.parametrize(
+        ("status", "overrides", "said"),
+        [
+            ("finished", COMMAND, "finished"),
+            ("stopped", ("experiment=x", "seed=4"), r"seed=4 \(now seed=3\)"),
+            ("failed", ("experiment=x",), r"no seed \(now seed=3\)"),
+        ],
+    )
+    def test_refuses_every_other_state(self, tmp_path, status, overrides, said):
+        with pytest.raises(ValueError, match=said):
+            to_go_on_with(a_run(tmp_path / "run", status, overrides=overrides), COMMAND)
+
+    @pytest.mark.parametrize("trace", ["checkpoints/best.ckpt", "report/summary.json", "metrics.csv"])
+    def test_refuses_what_nobody_has_recorded(self, tmp_path, trace):
+        (tmp_path / trace).parent.mkdir(exist_ok=True)
+        (tmp_path / trace).touch()
+        with pytest.raises(ValueError, match=r"no result\.json"):
+            to_go_on_with(tmp_path, COMMAND)
+        with pytest.raises(ValueError, match="holds a run already"):
+            require_unused(tmp_path)
+
+    def test_keys_in_an_address_are_not_compared(self, tmp_path):
+        typed = ["model.weights=https://host/x.ckpt?key=2"]
+        run = a_run(tmp_path / "run", "stopped", overrides=["model.weights=https://host/x.ckpt"])
+        assert to_go_on_with(run, typed) == run
+
+
+class TestSweeps:
+    def test_a_job_that_is_finished_is_not_trained_again(self, tmp_path):
+        run = a_run(tmp_path / "0", "finished", val_nme=4.5)
+        assert score_of_the_same_job(Job(COMMAND, run, tmp_path), "auto") == 4.5
+
+    @pytest.mark.parametrize(
+        ("status", "overrides", "sweep", "resume"),
+        [
+            ("failed", COMMAND, True, "auto"),
+            ("finished", ("seed=4",), True, "auto"),
+            ("finished", COMMAND, False, "auto"),
+            ("finished", COMMAND, True, None),
+        ],
+    )
+    def test_any_other_is(self, tmp_path, status, overrides, sweep, resume):
+        run = a_run(tmp_path / "0", status, overrides=overrides, val_nme=4.5)
+        assert score_of_the_same_job(Job(COMMAND, run, tmp_path if sweep else None), resume) is None
+
+
+class TestNewFolders:
+    def test_two_runs_of_one_second_have_one_each(self, tmp_path):
+        path = str(tmp_path / "a" / "12-00-00")
+        assert [Path(new_folder(path)).name for _ in range(3)] == ["12-00-00", "12-00-00-2", "12-00-00-3"]
+
+    def test_a_job_that_asks_twice_has_one(self, tmp_path):
+        cfg = OmegaConf.create({"dir": f"${{facelm.new_folder:{tmp_path}/x}}", "again": "${dir}/${dir}"})
+        assert cfg.dir == cfg.dir == f"{tmp_path}/x"
+        assert cfg.again == f"{tmp_path}/x/{tmp_path}/x"
+
+    def test_other_ranks_make_none(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("FACELM_STARTED_BY", "1")
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        assert new_folder(str(tmp_path / "x")) == str(tmp_path / "x")
+        assert not (tmp_path / "x").exists()
+
+
+def test_the_command_line_from_a_used_folder_to_its_end(drawn_root, tmp_path):
+    """Another run is refused before it changes anything; the same command goes on, and when finished is refused too."""
+    tests = Path(__file__).parent
+    run = tmp_path / "run"
+    how = [*TINY, "data=w300", f"data.root={drawn_root}", "trainer.max_epochs=2", f"hydra.run.dir={run}"]
+
+    def train(*more, hit=""):
+        return subprocess.run(
+            [sys.executable, str(tests / "killed_run.py"), *how, *more],
+            capture_output=True, text=True, check=False, cwd=tests, env={"HIT": hit, "PATH": "/usr/bin:/bin"},
+        )  # fmt: skip
+
+    first = train(hit="SIGKILL 4")
+    assert first.returncode == -9, first.stderr[-2000:]
+    assert read_record(run)["status"] == "running"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
+    other = train("seed=7")
+    assert other.returncode == 1
+    assert "seed=7" in other.stderr
+    assert all(path.read_bytes() == content for path, content in before.items())
+    again = train()
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert read_record(run)["status"] == "finished"
+    steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert steps == 6, "24 faces in batches of 8, twice"
+    assert OverridesParser.create().parse_overrides(read_record(run)["overrides"])
+    assert "finished" in train().stderr
+
+
+def test_a_run_that_fails_shows_no_earlier_number(tmp_path):
+    run = a_run(tmp_path / "run", "finished", val_nme=4.5)
+    with pytest.raises(RuntimeError), recorded(Job(COMMAND, run)):
+        raise RuntimeError("out of memory")
+    assert read_record(run)["val_nme"] is None
