@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -29,12 +32,12 @@ class Cluster:
         program.parent.mkdir(parents=True)
         program.write_text(
             '#!/bin/bash\n[ "$2" = facelm.train ] || exec ' + f'{sys.executable} "$@"\n'
-            f"exec {sys.executable} \"$@\" {' '.join(small)} +callbacks.slow._target_=slow_steps.SlowSteps\n"
+            f'exec {sys.executable} "$@" {" ".join(small)} +callbacks.slow._target_=slow_steps.SlowSteps\n'
         )
         program.chmod(0o755)
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")} | {
             "SLURM_CONF": str(slurm / "slurm.conf"),
-            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PATH": f"{program.parent}:{os.environ['PATH']}:/usr/sbin",
             "PYTHONPATH": str(HERE),
             "OMP_NUM_THREADS": "1",
         }
@@ -65,7 +68,7 @@ class Cluster:
     def wait(self, job: str, *states: str, restarts: int = 0, seconds: float = 120) -> str:
         """Waits until the job is in one of `states`, having been requeued `restarts` times; which one.
 
-        Queued jobs need not wait for what SLURM waits for after a requeue.
+        A job that was requeued starts within seconds here, and not after SLURM's two minutes.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -73,7 +76,8 @@ class Cluster:
             if facts["JobState"] in states and int(facts["Restarts"]) >= restarts:
                 return facts["JobState"]
             if facts["JobState"] == "PENDING" and facts["Reason"] == "BeginTime":
-                self.call("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+                self.call("scontrol", "update", f"JobId={job}", "StartTime=now+3seconds", check=False)
+                time.sleep(4)  # what was revoked with the job before must not be taken for this one's
             if facts["JobState"] in OVER or time.monotonic() > deadline:
                 raise AssertionError(f"job {job} is not {states}: {facts}\n{self.output(job)}")
             time.sleep(0.3)
@@ -89,3 +93,35 @@ class Cluster:
     def output(self, job: str) -> str:
         """What the job has printed."""
         return "\n".join(file.read_text() for file in sorted(self.folder.glob(f"slurm-{job}*.out")))
+
+
+@contextmanager
+def lost_node(cluster: Cluster, node: str) -> Iterator[None]:
+    """The node's daemon and all that it runs stand still inside the `with`; a new daemon follows."""
+    pid_file = cluster.slurm / f"slurmd.{node}.pid"
+    pids = [int(pid_file.read_text()), *_started_on(cluster.slurm, node)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        pid_file.unlink()
+        subprocess.run(["slurmd", "-N", node], env=cluster.environment, check=True)
+
+
+def _started_on(slurm: Path, node: str) -> set[int]:
+    """Tasks of a node, and the daemons of their job steps."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            if {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={slurm}/slurm.conf".encode()} <= set(environment):
+                parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                found |= {int(process.name)}
+                if b"slurmstepd" in Path("/proc", parent, "cmdline").read_bytes():
+                    found |= {int(parent)}
+        except OSError:  # it is gone
+            continue
+    return found

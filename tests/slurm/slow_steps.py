@@ -7,5 +7,8 @@ from lightning.pytorch.callbacks import Callback
 
 
 class SlowSteps(Callback):
+    """Waits `$SLOW_STEPS` seconds before a step; not in a job that came back from the queue."""
+
     def on_train_batch_start(self, *_):
-        time.sleep(float(os.environ.get("SLOW_STEPS", 0)))
+        if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            time.sleep(float(os.environ.get("SLOW_STEPS", 0)))
