@@ -148,8 +148,8 @@ class TestRequeue:
     @pytest.mark.parametrize(
         ("shown", "code", "why"),
         [
-            (RUNNING.replace("RUNNING", "COMPLETING"), 0, "it is COMPLETING"),
-            (RUNNING.replace("RUNNING", "CANCELLED"), 0, "it is CANCELLED"),
+            (RUNNING.replace("RUNNING", "COMPLETING"), 0, "is COMPLETING: it comes back only if SLURM"),
+            (RUNNING.replace("RUNNING", "CANCELLED"), 0, "is CANCELLED: it comes back only if SLURM"),
             (RUNNING.replace("Requeue=1", "Requeue=0"), 0, "sbatch --requeue"),
             (RUNNING.replace("BatchFlag=1", "BatchFlag=0"), 0, "sbatch --requeue"),
             (RUNNING, 1, "scontrol says"),
@@ -159,7 +159,7 @@ class TestRequeue:
     def test_a_job_that_does_not_go_back(self, scontrol, shown, code, why):
         asked = scontrol(shown, code)
         said = slurm.requeue("7")
-        assert said.startswith("SLURM job 7 is not requeued")
+        assert said.startswith("SLURM job 7 is")
         assert why in said
         assert asked() == ["-o show job 7"]
 
@@ -186,9 +186,38 @@ class TestRequeue:
             outside.setenv("SLURM_JOB_ID", job)
         later = []
         outside.setattr(slurm.atexit, "register", later.append)
-        outside.setattr(slurm, "requeue", lambda job: f"{job} requeued")
-        slurm.when_stopped("auto")(number)
+        outside.setattr(slurm, "_told", [])
+        slurm.requeue_at_exit(number)
+        slurm.requeue_at_exit(number)  # one signal may come by two ways
         assert len(later) == goes_back
+
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2"])
+    def test_outside_of_the_training(self, scontrol, name):
+        """While the report is made, say."""
+        asked = scontrol(self.RUNNING)
+        code, out = self.run(f"os.kill(os.getpid(), signal.{name}); time.sleep(20); print('went on')")
+        assert (code, out) == (143, "")
+        assert asked() == ["-o show job 7", "requeue 7"]
+
+    def test_what_is_written_at_the_end_is_written(self, scontrol):
+        """srun ends the others when one has ended (--kill-on-bad-exit), and tells them with SIGTERM first."""
+        asked = scontrol(self.RUNNING)
+        code, out = self.run("on_stop(signal.SIGUSR1); os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.1); print(7)")
+        assert (code, out) == (0, "7\n")
+        assert asked() == ["-o show job 7", "requeue 7"]
+
+    @staticmethod
+    def run(code):
+        """(exit code, output) of a process of SLURM's job 7 that listens and runs `code`."""
+        code = f"import os, signal, time; from facelm.launch import slurm\non_stop = slurm.when_stopped('auto')\n{code}"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "SLURM_JOB_ID": "7"},
+        )
+        return done.returncode, done.stdout
 
     def test_switched_off(self):
         assert slurm.when_stopped(False) is None

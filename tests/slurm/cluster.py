@@ -82,12 +82,12 @@ class Cluster:
                 raise AssertionError(f"job {job} is not {states}: {facts}\n{self.output(job)}")
             time.sleep(0.3)
 
-    def wait_for(self, path: Path, job: str, seconds: float = 120) -> None:
-        """Waits until a file is there."""
+    def wait_for(self, job: str, what: Path | str, seconds: float = 120) -> None:
+        """Waits until a file is there, or the job has printed a text."""
         deadline = time.monotonic() + seconds
-        while not path.exists():
+        while not (what.exists() if isinstance(what, Path) else what in self.output(job)):
             if self.facts(job)["JobState"] in OVER or time.monotonic() > deadline:
-                raise AssertionError(f"job {job} did not write {path}: {self.facts(job)}\n{self.output(job)}")
+                raise AssertionError(f"job {job} did not make {what}: {self.facts(job)}\n{self.output(job)}")
             time.sleep(0.1)
 
     def output(self, job: str) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +35,7 @@ def test_an_array_of_seeds(cluster):
         cluster.wait(f"{job}_{task}", "COMPLETED", seconds=180)
     runs = [run_of(cluster, job, seed) for seed in (1, 2, 3)]
     assert not same_weights(last(runs[0]), last(runs[1]))
-    table = cluster.call("python", "-m", "facelm", "compare", str(runs[0].parent))
+    table = cluster.call(str(Path(sys.executable).with_name("facelm")), "compare", str(runs[0].parent))
     assert "3 finished" in table
     assert "Mean ± standard deviation over seeds" in table
 

@@ -19,7 +19,7 @@ def started(cluster):
     def start(*options, slow=0.3):
         job = cluster.sbatch(*TWO_NODES, *options, "train.sh", slow=slow)
         jobs.append(job)
-        cluster.wait_for(run_of(cluster, job) / "checkpoints" / "last.ckpt", job)
+        cluster.wait_for(job, run_of(cluster, job) / "checkpoints" / "last.ckpt")
         return job
 
     yield start
@@ -55,10 +55,21 @@ def test_a_signal_saves_and_requeues(cluster, started, whole, name):
     assert is_whole(cluster, job, whole)
 
 
+def test_a_signal_while_the_report_is_made(cluster, started):
+    job = started(slow=0)
+    cluster.wait_for(job, "`Trainer.fit` stopped")
+    cluster.call("scancel", "--signal=USR1", job)
+    cluster.wait(job, "COMPLETED", restarts=1)
+    assert result(cluster, job)["status"] == "finished"
+    assert (run_of(cluster, job) / "report" / "summary.json").is_file()
+
+
 def test_the_script_s_own_signal_comes_before_the_end(cluster, started, whole):
     """SLURM looks each half minute whose end is near."""
     job = started("--time=2", "--signal=USR1@60", slow=5)
-    cluster.wait(job, "COMPLETED", restarts=1, seconds=240)
+    cluster.wait(job, "PENDING", "RUNNING", restarts=1, seconds=120)
+    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+    cluster.wait(job, "COMPLETED", restarts=1)
     assert "stopped by SIGUSR1" in cluster.output(job)
     assert is_whole(cluster, job, whole)
 
@@ -68,7 +79,8 @@ def test_a_time_limit_ends_it(cluster, started, whole):
     job = started("--time=1", "--signal=CONT@1", slow=5)
     cluster.wait(job, "TIMEOUT", seconds=180)
     assert result(cluster, job)["status"] == "stopped"
-    assert "not requeued" in cluster.output(job)
+    assert "only if SLURM itself has requeued it" in cluster.output(job)
+    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     cluster.call("scontrol", "requeue", job)
     cluster.wait(job, "COMPLETED", restarts=1)
     assert is_whole(cluster, job, whole)
@@ -78,7 +90,7 @@ def test_scancel_ends_it(cluster, started, whole):
     job = started()
     cluster.call("scancel", job)
     cluster.wait(job, "CANCELLED")
-    assert "not requeued" in cluster.output(job)
+    assert "only if SLURM itself has requeued it" in cluster.output(job)
     assert result(cluster, job)["status"] == "stopped"
     cluster.call("scontrol", "requeue", job)
     cluster.wait(job, "COMPLETED", restarts=1)

@@ -197,9 +197,10 @@ class LastCheckpoint(Checkpoint):
 
     def _leave(self, trainer: L.Trainer) -> None:
         number = self._told_by or signal.SIGTERM  # or another rank was told
-        log.warning(f"stopped by {signal.Signals(number).name}; go on with resume={self.path}")
-        if self.on_stop and trainer.is_global_zero:
-            self.on_stop(number)
+        if trainer.is_global_zero:
+            log.warning(f"stopped by {signal.Signals(number).name}; go on with resume={self.path}")
+            if self.on_stop:
+                self.on_stop(number)
         raise Stopped(number)
 
 
