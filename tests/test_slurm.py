@@ -3,14 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
+import threading
 
 import pytest
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from conftest import TINY, compose
+from facelm.data.workers import STOP_SIGNALS
 from facelm.launch import ddp, slurm
 from facelm.launch.build import build_trainer
 
@@ -52,17 +52,16 @@ def started(outside):
 class TestJobName:
     """Lightning takes a job of these names for a shell and would not look at what srun says."""
 
+    @pytest.mark.filterwarnings("ignore:The `srun` command is available:UserWarning")
     @pytest.mark.parametrize("name", ["train", "interactive", "bash"])
     def test_ranks_of_srun_find_each_other(self, started, tmp_path, name):
         started(SLURM_JOB_NAME=name)
-        started_here = slurm.watch_for_peers
         waits = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(rank_zero_only, "rank", 0)  # the trainer sets it for the whole process: put back afterwards
             patch.setattr(slurm, "watch_for_peers", lambda *args: waits.append(args))
             cfg = compose("train", *TINY, "trainer=ddp_multinode", "trainer.accelerator=cpu", "trainer.devices=1")
             trainer = build_trainer(cfg, loggers=[], callbacks=[], run_dir=tmp_path)
-        assert slurm.watch_for_peers is started_here
         assert (trainer.world_size, trainer.global_rank, trainer.node_rank) == (2, 1, 1)
         ((rank, world_size, place, _),) = waits
         assert (rank, world_size) == (1, 2)
@@ -191,33 +190,25 @@ class TestRequeue:
         slurm.requeue_at_exit(number)  # one signal may come by two ways
         assert len(later) == goes_back
 
-    @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2"])
-    def test_outside_of_the_training(self, scontrol, name):
-        """While the report is made, say."""
-        asked = scontrol(self.RUNNING)
-        code, out = self.run(f"os.kill(os.getpid(), signal.{name}); time.sleep(20); print('went on')")
-        assert (code, out) == (143, "")
-        assert asked() == ["-o show job 7", "requeue 7"]
-
-    def test_what_is_written_at_the_end_is_written(self, scontrol):
-        """srun ends the others when one has ended (--kill-on-bad-exit), and tells them with SIGTERM first."""
-        asked = scontrol(self.RUNNING)
-        code, out = self.run("on_stop(signal.SIGUSR1); os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.1); print(7)")
-        assert (code, out) == (0, "7\n")
-        assert asked() == ["-o show job 7", "requeue 7"]
-
-    @staticmethod
-    def run(code):
-        """(exit code, output) of a process of SLURM's job 7 that listens and runs `code`."""
-        code = f"import os, signal, time; from facelm.launch import slurm\non_stop = slurm.when_stopped('auto')\n{code}"
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-            env={**os.environ, "SLURM_JOB_ID": "7"},
-        )
-        return done.returncode, done.stdout
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+    def test_outside_of_the_training(self, outside, number):
+        """While the report is made, say. It ends once: srun tells those that are left with SIGTERM to hurry."""
+        later = []
+        outside.setattr(slurm.atexit, "register", later.append)
+        outside.setattr(slurm, "_told", [])
+        outside.setenv("SLURM_JOB_ID", "7")
+        former = {one: signal.getsignal(one) for one in STOP_SIGNALS}
+        try:
+            slurm.when_stopped("auto")
+            assert signal.getsignal(signal.SIGINT) == former[signal.SIGINT]
+            with pytest.raises(SystemExit) as ended:
+                signal.raise_signal(number)
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            for one, handler in former.items():
+                signal.signal(one, handler)
+        assert ended.value.code == 143
+        assert len(later) == 1
 
     def test_switched_off(self):
         assert slurm.when_stopped(False) is None
@@ -226,40 +217,41 @@ class TestRequeue:
 
 
 class TestPeers:
-    """In a process of its own, which the watch ends."""
+    @pytest.fixture
+    def ended(self, outside):
+        """Whether the watch ended this process; it only ends its own thread here."""
+        codes = []
+
+        def end(code):
+            codes.append(code)
+            raise SystemExit
+
+        outside.setattr(os, "_exit", end)
+        outside.setenv("SLURM_STEP_NODELIST", "n[1-2]")
+        return codes
 
     @staticmethod
-    def wait(folder, rank=0, *, before="", **times):
-        code = f"import logging, time; from pathlib import Path; logging.basicConfig()\n{before}"
-        code += f"from facelm.launch import slurm; slurm.watch_for_peers({rank}, 2, 'n1:1234', Path({str(folder)!r}), "
-        code += ", ".join(f"{name}={value}" for name, value in times.items()) + ")\ntime.sleep(20); print('went on')"
-        environment = {**os.environ, "SLURM_STEP_NODELIST": "n[1-2]"}
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
-        )
-        return done, time.monotonic() - started
+    def watch(rank, folder):
+        (folder / "result.json").write_text(json.dumps({"status": "running", "overrides": [], "error": None}))
+        slurm.watch_for_peers(rank, 2, "n1:1234", folder, say=0.05, give_up=0.3)
+        for thread in threading.enumerate():
+            if thread.name == "watch-for-peers":
+                thread.join(20)
+        return json.loads((folder / "result.json").read_text())
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
     @pytest.mark.parametrize(("rank", "whom"), [(0, "the other 1 processes"), (1, "rank 0 at n1:1234")])
-    def test_that_do_not_come(self, tmp_path, rank, whom):
-        (tmp_path / "result.json").write_text(json.dumps({"status": "running", "overrides": [], "error": None}))
-        done, _ = self.wait(tmp_path, rank, say=0.2, give_up=1)
-        assert done.returncode == 1
-        assert "went on" not in done.stdout
-        warning, error = [line for line in done.stderr.splitlines() if "waits for" in line]
+    def test_that_do_not_come(self, tmp_path, ended, caplog, rank, whom):
+        record = self.watch(rank, tmp_path)
+        assert ended == [1]
+        warning, error = [one.getMessage() for one in caplog.records]
         assert whom in warning
         assert whom in error
         assert "n[1-2]" in warning
-        assert "within 1 seconds" in error
-        record = json.loads((tmp_path / "result.json").read_text())
         assert record["status"] == ("running" if rank else "failed")  # rank 0 answers for the run
-        assert rank or "waits for" in record["error"]
+        assert rank or record["error"] == error
 
-    def test_that_come(self, tmp_path):
-        """Once all are there nothing is said and nothing ends."""
-        met = "import torch; torch.distributed.is_initialized = lambda: True\nsleep = time.sleep\n"
-        met += "time.sleep = lambda s: sleep(min(s, 2))\n"
-        done, _ = self.wait(tmp_path, before=met, say=0.1, give_up=0.5)
-        assert done.returncode == 0, done.stderr
-        assert "went on" in done.stdout
-        assert "waits for" not in done.stderr
+    def test_that_come(self, tmp_path, ended, caplog, monkeypatch):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        assert self.watch(0, tmp_path)["status"] == "running"
+        assert (ended, caplog.records) == ([], [])
