@@ -65,7 +65,7 @@ class Cluster:
         """What scontrol shows of a job."""
         return dict(re.findall(r"(\w+)=(\S+)", self.call("scontrol", "-o", "show", "job", job)))
 
-    def wait(self, job: str, *states: str, restarts: int = 0, seconds: float = 120) -> str:
+    def wait(self, job: str, *states: str, restarts: int = 0, seconds: float = 240) -> str:
         """Waits until the job is in one of `states`, having been requeued `restarts` times; which one.
 
         A job that was requeued starts within seconds here, and not after SLURM's two minutes.
@@ -82,7 +82,7 @@ class Cluster:
                 raise AssertionError(f"job {job} is not {states}: {facts}\n{self.output(job)}")
             time.sleep(0.3)
 
-    def wait_for(self, job: str, what: Path | str, seconds: float = 120) -> None:
+    def wait_for(self, job: str, what: Path | str, seconds: float = 240) -> None:
         """Waits until a file is there, or the job has printed a text."""
         deadline = time.monotonic() + seconds
         while not (what.exists() if isinstance(what, Path) else what in self.output(job)):

@@ -32,7 +32,7 @@ def test_an_array_of_seeds(cluster):
     (options,) = SEEDS
     job = cluster.sbatch("--ntasks-per-node=1", *options)
     for task in (1, 2, 3):
-        cluster.wait(f"{job}_{task}", "COMPLETED", seconds=180)
+        cluster.wait(f"{job}_{task}", "COMPLETED")
     runs = [run_of(cluster, job, seed) for seed in (1, 2, 3)]
     assert not same_weights(last(runs[0]), last(runs[1]))
     table = cluster.call(str(Path(sys.executable).with_name("facelm")), "compare", str(runs[0].parent))

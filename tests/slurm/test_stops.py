@@ -67,7 +67,7 @@ def test_a_signal_while_the_report_is_made(cluster, started):
 def test_the_script_s_own_signal_comes_before_the_end(cluster, started, whole):
     """SLURM looks each half minute whose end is near."""
     job = started("--time=2", "--signal=USR1@60", slow=5)
-    cluster.wait(job, "PENDING", "RUNNING", restarts=1, seconds=120)
+    cluster.wait(job, "PENDING", "RUNNING", restarts=1)
     cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     cluster.wait(job, "COMPLETED", restarts=1)
     assert "stopped by SIGUSR1" in cluster.output(job)
@@ -77,7 +77,7 @@ def test_the_script_s_own_signal_comes_before_the_end(cluster, started, whole):
 def test_a_time_limit_ends_it(cluster, started, whole):
     """The script's USR1 would come at once: CONT does nothing."""
     job = started("--time=1", "--signal=CONT@1", slow=5)
-    cluster.wait(job, "TIMEOUT", seconds=180)
+    cluster.wait(job, "TIMEOUT")
     assert result(cluster, job)["status"] == "stopped"
     assert "only if SLURM itself has requeued it" in cluster.output(job)
     cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=10")
