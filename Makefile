@@ -6,7 +6,7 @@ GOLDEN ?= ../shared/golden
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train eval test test-slow check format parity bench notebooks wheel clean
+.PHONY: help setup demo train eval test test-slow test-slurm check format parity bench notebooks wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test: setup  ## the tests, without the slow ones
 
 test-slow: setup  ## the slow tests: make demo whole, installation in an empty environment, long trainings
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-slurm: setup  ## the scripts of docs/running.md on a SLURM of two nodes on this machine (Debian's packages, as root)
+	$(BIN)/python -m pytest -q -m slow tests/slurm $(ARGS)
 
 check: setup  ## ruff and mypy --strict
 	$(BIN)/ruff check src tests benchmarks

@@ -233,6 +233,7 @@ def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
     chosen = chosen_callbacks(cfg)
     alone = [kind for kind in (LearningRateMonitor, ProgressBar) if any(isinstance(one, kind) for one in chosen)]
     built_in = console(cfg.trainer.enable_progress_bar)
+    on_stop = slurm.when_stopped(cfg.slurm_requeue) if ddp.global_rank() == 0 else None
     averaging: list[Callback] = [WarmedEMA(cfg.ema.decay)] if cfg.ema.decay is not None else []
     # Averaging comes first: the checkpoint after a validation must hold the weights that were validated.
     return [
@@ -240,7 +241,7 @@ def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
         *averaging,
         FiniteLoss(),
         Throughput(),
-        *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps, slurm.when_stopped(cfg.slurm_requeue)),
+        *checkpoints(run_dir / "checkpoints", cfg.checkpoint.every_n_steps, on_stop),
         *(one for one in built_in if not isinstance(one, tuple(alone))),
         *chosen,
     ]

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from facelm.data.workers import STOP_SIGNALS
 from facelm.files import write_whole
 from facelm.launch.jobs import RECORD, read_record
 
@@ -50,7 +51,7 @@ def require_fitting_counts(devices: int, num_nodes: int) -> None:
     """
     started, nodes = tasks(), int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
     per_node = set(re.findall(r"(\d+)(?:\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", str(devices))))
-    if started <= 1 or (started == devices * num_nodes and nodes == num_nodes and per_node == {str(devices)}):
+    if started <= 1 or (started == devices * num_nodes and per_node == {str(devices)}):
         return
     or_else = ""
     if started % nodes == 0:
@@ -65,21 +66,38 @@ def require_fitting_counts(devices: int, num_nodes: int) -> None:
 # --- Back into the queue ---------------------------------------------------------------------------------------------
 
 
+_told: list[int] = []
+"""The signal that this job goes back for, once it came."""
+
+
 def when_stopped(requeue: object) -> Callable[[int], None] | None:
-    """What a stopped training does at last, by `slurm_requeue`.
+    """What a stopped training does at last, by `slurm_requeue`; from now on signals outside of the training do it too.
 
     Raises:
         ValueError: neither auto nor false.
     """
     if requeue not in ("auto", False):
         raise ValueError(f"slurm_requeue={requeue} is neither auto nor false")
-    return requeue_at_exit if requeue else None
+    if not requeue:
+        return None
+    if "SLURM_JOB_ID" in os.environ and threading.current_thread() is threading.main_thread():
+        for number in set(STOP_SIGNALS) - {signal.SIGINT}:
+            signal.signal(number, _end)
+    return requeue_at_exit
+
+
+def _end(number: int, _: object) -> None:
+    """Ends the process, but not one that ends already: what it still has to write is written."""
+    if not _told:
+        requeue_at_exit(number)
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def requeue_at_exit(number: int) -> None:
     """Puts this SLURM job back into the queue when all else is written; not after Ctrl-C, nor outside SLURM."""
     job = os.environ.get("SLURM_JOB_ID")
-    if job and number != signal.SIGINT:
+    if job and number != signal.SIGINT and not _told:
+        _told.append(number)
         atexit.register(lambda: log.warning(requeue(job)))
 
 
@@ -96,7 +114,7 @@ def requeue(job: str) -> str:
         if shown.returncode or not facts:
             return f"SLURM job {job} is not requeued: scontrol says {shown.stderr.strip() or 'nothing about it'}"
         if facts.get("JobState") != "RUNNING":
-            return f"SLURM job {job} is not requeued: it is {facts.get('JobState')}"
+            return f"SLURM job {job} is {facts.get('JobState')}: it comes back only if SLURM itself has requeued it"
         if facts.get("Requeue") == "0" or facts.get("BatchFlag") == "0":
             return f"SLURM job {job} is not requeued: only jobs of sbatch --requeue are"
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False)

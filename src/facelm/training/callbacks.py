@@ -197,9 +197,10 @@ class LastCheckpoint(Checkpoint):
 
     def _leave(self, trainer: L.Trainer) -> None:
         number = self._told_by or signal.SIGTERM  # or another rank was told
-        log.warning(f"stopped by {signal.Signals(number).name}; go on with resume={self.path}")
-        if self.on_stop and trainer.is_global_zero:
-            self.on_stop(number)
+        if trainer.is_global_zero:
+            log.warning(f"stopped by {signal.Signals(number).name}; go on with resume={self.path}")
+            if self.on_stop:
+                self.on_stop(number)
         raise Stopped(number)
 
 
@@ -309,6 +310,7 @@ def quiet() -> None:
         ".*Total length of `list` across ranks is zero.*",  # a run without validation says so itself
         ".*could not find the monitored key.*",
         r".*callbacks used to create the checkpoint.*: \['WarmedEMA'\].*",  # ema.decay=null, which the run says itself
+        ".*`srun` command is available.*",  # `launch.ddp` knows better who started this process
         ".*your dataloader is not resumable.*",  # ours is: the data module has its position from the checkpoint
     ):
         warnings.filterwarnings("ignore", message)
