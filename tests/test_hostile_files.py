@@ -129,11 +129,13 @@ def _record(path: Path) -> None:
 
 RECORD = json.dumps({"status": "finished", "overrides": ["a=1"], "val_nme": 3.2, "seconds": 5, "process": 7}).encode()
 
+LISTED = {"afw/1_1", "afw/2_1"}
+
 READERS = {
     "pts": ("1.pts", lambda _: pts(), lambda path: _finite(read_pts(path)), 400),
     "json": ("a.json", lambda _: annotations_json(), lambda path: _faces(path, "json"), 400),
     "csv": ("a.csv", lambda _: annotations_csv(), lambda path: _faces(path, "csv"), 400),
-    "list": ("a.txt", lambda _: b"afw/1_1\nafw/2_1 # x\n", lambda path: _read_list(path, {"afw/1_1", "afw/2_1"}, "train"), 300),
+    "list": ("a.txt", lambda _: b"afw/1_1\nafw/2_1 # x\n", lambda path: _read_list(path, LISTED, "train"), 300),
     "boxes": ("b.csv", lambda _: b"image,x1,y1,x2,y2\na.png,1,2,30,40\n",
               lambda path: [_finite(boxes) for boxes in read_box_table(path).values()], 400),
     "png": ("1_1.png", lambda _: picture(".png"), _picture, 300),
@@ -178,6 +180,31 @@ def test_what_is_whole_is_read(tmp_path, kind):
     name, content, reader, _ = READERS[kind]
     (tmp_path / name).write_bytes(content(tmp_path))
     assert read(reader, tmp_path / name) is None
+
+
+# --- What was found --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("json", b"[" * 100_000, "no JSON"),  # RecursionError
+        (
+            "json",
+            annotations_json().replace(b"%r" % POINTS.tolist()[3][0], b"1" + b"0" * 400),
+            "point 3",
+        ),  # OverflowError
+        ("csv", annotations_csv() + b"x" * 200_000, "no CSV"),  # csv.Error
+        ("boxes", b"a.png,1,2,3," + b"4" * 200_000, "no CSV"),
+        ("boxes", b"a.png,1,2,nan,4", "line 1"),
+        ("boxes", b"a.png,1,2,1e300,4", "line 1"),
+        ("lzma", archive(zipfile.ZIP_LZMA).replace(b"\x5d\0\0", b"\xff\xff\xff", 1), "damaged"),  # lzma.LZMAError
+    ],
+)
+def test_found(tmp_path, kind, name, said):
+    path = tmp_path / READERS[kind][0]
+    path.write_bytes(name)
+    assert said in str(read(READERS[kind][2], path))
 
 
 @pytest.mark.slow

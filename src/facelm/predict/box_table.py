@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facelm.data.w300.annotations import read_text
+from facelm import checked
+from facelm.data.w300.annotations import LARGEST, read_text
 from facelm.geometry.affine import FloatArray
 
 COLUMNS = ("x1", "y1", "x2", "y2")
@@ -34,9 +35,10 @@ def read_box_table(path: Path) -> dict[str, FloatArray]:
     boxes: dict[str, list[list[float]]] = {}
     for line, name, cells in _rows(path):
         try:
-            numbers = [float(cell) for cell in cells]
+            numbers = list(checked.numbers([float(cell) for cell in cells], "a box", 4, -LARGEST, LARGEST))
         except ValueError:
-            raise ValueError(f"{path}: line {line}: {', '.join(cells)!r} are not four numbers x1, y1, x2, y2") from None
+            said = checked.shown(", ".join(cells))
+            raise ValueError(f"{path}: line {line}: {said} are not four numbers x1, y1, x2, y2 of pixels") from None
         boxes.setdefault(name, []).append(numbers)
     if not boxes:
         raise ValueError(f"{path}: no boxes; a row is image,x1,y1,x2,y2")
@@ -60,7 +62,11 @@ def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     """(line, image name, the four cells) of every row."""
     reader = csv.reader(read_text(path).splitlines(keepends=True), skipinitialspace=True)
     columns = [1, 2, 3, 4]
-    for number, row in enumerate(reader):
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {reader.line_num}: no CSV ({error})") from None
+    for number, (line, row) in enumerate(rows):
         cells = [cell.strip() for cell in row]
         if number == 0 and len(cells) > 1 and not _is_number(cells[1]):
             missing = [name for name in COLUMNS if name not in cells]
@@ -69,8 +75,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
             columns = [cells.index(name) for name in COLUMNS]
         elif any(cells):
             if len(cells) <= max(columns):
-                raise ValueError(f"{path}: line {reader.line_num}: {len(cells)} columns; a row is image,x1,y1,x2,y2")
-            yield reader.line_num, row[0], [cells[column] for column in columns]
+                raise ValueError(f"{path}: line {line}: {len(cells)} columns; a row is image,x1,y1,x2,y2")
+            yield line, row[0], [cells[column] for column in columns]
 
 
 def _is_number(text: str) -> bool:

@@ -9,6 +9,7 @@ interrupted run is simply repeated, and files that are there in the right size a
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import re
 import shutil
@@ -82,7 +83,7 @@ def _unpack(parts: Sequence[Path], out: Path) -> tuple[int, int]:
         with io.BufferedReader(_Joined(parts)) as stream, zipfile.ZipFile(stream) as archive:
             targets = _targets(archive, name)
             written = sum(_write(archive, info, out / target) for target, info in targets.items())
-    except (zipfile.BadZipFile, EOFError, zlib.error, struct.error) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error) as error:
         of = f" (read as {len(parts)} parts, up to {parts[-1].name}; is the last one there?)" if len(parts) > 1 else ""
         raise ValueError(f"{parts[0]}: damaged or cut short, or no zip file{of}: {error}. Download it again") from None
     except RuntimeError as error:
