@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from benchmarks.faces import chosen_faces, parser
 from facelm.data.faces import Face
-from facelm.data.images import read_image
 from facelm.evaluation.metrics import per_face_error, point_distances
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.landmarks import interocular
@@ -33,7 +32,7 @@ def predict_in_boxes(predictor: Predictor, faces: Sequence[Face], batch: int = 1
     found = []
     for start in range(0, len(faces), batch):
         part = faces[start : start + batch]
-        photographs = [Photograph(read_image(face.image)) for face in part]
+        photographs = [Photograph(face.read()) for face in part]
         found += predictor.faces_in_boxes(photographs, [[face.box] for face in part], refine=0)
     return np.array([own[0].landmarks_image for own in found])
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from benchmarks.faces import chosen_faces, parser
 from facelm.data.faces import Face
-from facelm.data.images import read_image
 from facelm.evaluation.metrics import per_face_error, point_distances
 from facelm.geometry.affine import FloatArray, crop_matrix, transform, warp
 from facelm.geometry.boxes import CONVENTIONS, Box, overlaps
@@ -91,7 +90,7 @@ def detected_by_dlib(detector: DlibDetector) -> Perturb:
 
 def load(face: Face) -> Photograph:
     """The photograph as annotated."""
-    return Photograph(read_image(face.image))
+    return Photograph(face.read())
 
 
 def perturbations() -> Iterator[tuple[str, Perturb]]:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from facelm.geometry.boxes import CONVENTIONS
+from facelm.predict.journal import JOURNAL
 from perfect_network import box_of, face_landmarks, map_image
 
 FACE = face_landmarks()
@@ -28,4 +29,5 @@ def write(path, image=None):
 
 
 def written(folder="out"):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+    found = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != JOURNAL)
+    return sorted(str(path.relative_to(folder)) for path in found)

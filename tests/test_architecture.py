@@ -12,6 +12,7 @@ MODULES = sorted(SRC.rglob("*.py"))
 
 ROOMS = (
     "files",
+    "configs",
     "checked",
     "addresses",
     "geometry",

@@ -26,7 +26,7 @@ class TestArchives:
         assert "ibug.zip: 2 files unpacked" in said
         assert re.search(r"challenge +1 +135", said)
         folder = tmp_path / "a folder"
-        assert shlex.join(["python", "-m", "facelm.train", "experiment=hrnetv2_w18", f"data.root='{folder}'"]) in said
+        assert shlex.join(["python", "-m", "facelm.train", "experiment=hrnetv2_w18", f'data.root="{folder}"']) in said
         assert (tmp_path / "a folder" / "ibug" / "image_003_1.jpg").read_bytes() == picture
 
     def test_mistakes(self, tmp_path, capsys):

@@ -262,10 +262,11 @@ class TestFailures:
 CHILD = """
 import logging, pickle, sys, time
 import facelm.data.cache as cache
+import facelm.data.faces as faces_module
 logging.basicConfig(level="INFO", stream=sys.stdout)
 faces, framing, folder = pickle.load(sys.stdin.buffer)
-read = cache.read_image
-cache.read_image = lambda path: (time.sleep({pause}), read(path))[1]
+read = faces_module.read_image
+faces_module.read_image = lambda *how: (time.sleep({pause}), read(*how))[1]
 source = cache.open_cache(faces, framing, folder)
 print("crc", sum(int(source.load(i)[0].sum()) for i in range(len(faces))))
 """

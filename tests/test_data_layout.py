@@ -101,17 +101,34 @@ class TestCounts:
         assert "2,000" in count_table({"helen/trainset": 2000})
 
 
-@pytest.mark.parametrize(
-    "names", [("img 1 12.jpg", "img 11 2.jpg"), ("face 1.jpg", "face1.png"), ("face 1.pts", "face1.pts", "face1.jpg")]
-)
-def test_names_that_spaces_alone_tell_apart_are_not_mixed(tmp_path, names):
-    for name in names:
+@pytest.mark.parametrize("stems", [("img 1 12", "img 11 2"), ("face 1", "face1"), ("a b", "ab", "a  b")])
+def test_in_other_peoples_names_a_space_counts(tmp_path, stems):
+    write_tree(tmp_path, [f"afw/{stem}" for stem in stems])
+    found = list_folder(tmp_path / "afw")
+    assert {name: (files.image.stem, files.pts.stem) for name, files in found.items()} == {
+        stem: (stem, stem) for stem in stems
+    }
+    assert {parse_name(f"images/afw/{stem}.jpg") for stem in stems} == {("afw", stem) for stem in stems}
+
+
+def test_points_of_another_name_are_no_pair(tmp_path):
+    for name in ("face 1.jpg", "face1.pts"):
         (tmp_path / name).touch()
+    assert {name: (files.image, files.pts) for name, files in list_folder(tmp_path).items()} == {
+        "face 1": (tmp_path / "face 1.jpg", None),
+        "face1": (None, tmp_path / "face1.pts"),
+    }
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".pts"])
+def test_ibugs_names_that_spaces_alone_tell_apart_are_not_mixed(tmp_path, ending):
+    for name in ("image_092 _01", "image_092_01"):
+        (tmp_path / f"{name}{ending}").touch()
     with pytest.raises(ValueError, match="differ in spaces alone"):
         list_folder(tmp_path)
 
 
-def test_a_pair_may_differ_in_spaces(tmp_path):
+def test_a_pair_of_ibugs_may_differ_in_spaces(tmp_path):
     for name in ("image_092 _01.jpg", "image_092_01.pts"):
         (tmp_path / name).touch()
     assert [(files.image.name, files.pts.name) for files in list_folder(tmp_path).values()] == [

@@ -1,10 +1,15 @@
+import os
 import re
+import threading
+import time
 import zipfile
 
 import pytest
 
+from facelm.data.w300 import archives
 from facelm.data.w300.archives import prepare_archives
 from facelm.data.w300.index import index_faces
+from facelm.files import take_lock
 from w300_tree import pts_text, some_landmarks, write_image
 
 FACE = pts_text(some_landmarks()).encode()
@@ -48,7 +53,7 @@ def cut(archive, size):
 
 
 def files_in(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file())
 
 
 class TestUnpacking:
@@ -124,9 +129,31 @@ class TestRepeating:
 
         archive = make_zip("afw.zip", OFFICIAL["afw.zip"])
         monkeypatch.setattr("facelm.data.w300.archives.shutil.copyfileobj", full_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left.*1_1\.jpg"):
             prepare_archives([archive], tmp_path / "out")
-        assert files_in(tmp_path / "out") == []
+        assert os.listdir(tmp_path / "out" / "afw") == []
+
+    def test_a_file_of_the_right_size_and_other_bytes_is_written_again(self, tmp_path, make_zip, picture):
+        archive, out, said = make_zip("afw.zip", OFFICIAL["afw.zip"]), tmp_path / "out", []
+        prepare_archives([archive], out)
+        (out / "afw/1_1.jpg").write_bytes(bytes(len(picture[".jpg"])))
+        prepare_archives([archive], out, report=said.append)
+        assert said[0] == "afw.zip: 1 files unpacked, 1 were there"
+        assert (out / "afw/1_1.jpg").read_bytes() == picture[".jpg"]
+
+    def test_the_second_of_two_at_once_waits_and_says_so(self, tmp_path, make_zip):
+        archive, out, said = make_zip("afw.zip", OFFICIAL["afw.zip"]), tmp_path / "out", []
+        prepare_archives([archive], out)
+        with (out / ".facelm-prepare.lock").open("rb") as file:
+            take_lock(file)
+            second = threading.Thread(target=prepare_archives, args=([archive], out), kwargs={"report": said.append})
+            second.start()
+            while not said:
+                time.sleep(0.01)
+            assert re.match("another facelm prepare unpacks into .*out", said[0])
+            assert len(said) == 1
+        second.join()
+        assert said[1] == "afw.zip: 0 files unpacked, 2 were there"
 
 
 class TestParts:
@@ -192,6 +219,62 @@ class TestBadArchives:
         with pytest.raises(ValueError, match=r"afw\.zip: damaged"):
             prepare_archives([archive], tmp_path / "out")
         assert "afw/1_1.jpg" not in files_in(tmp_path / "out")
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+    def test_damaged_whatever_compressed_it(self, tmp_path, method):
+        archive = tmp_path / "afw.zip"
+        with zipfile.ZipFile(archive, "w", method) as file:
+            file.writestr("afw/1.jpg", os.urandom(5000))
+        content = bytearray(archive.read_bytes())
+        content[60:1060] = b"\xff" * 1000
+        archive.write_bytes(content)
+        with pytest.raises(ValueError, match=r"afw\.zip: damaged"):
+            prepare_archives([archive], tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        ("member", "size"), [("afw/1.jpg", 2**21), ("afw/1.pts", 2**17), ("afw/1.png", archives.LARGEST_PHOTOGRAPH + 1)]
+    )
+    def test_bombs(self, tmp_path, make_zip, member, size):
+        with pytest.raises(ValueError, match=rf"'{member}' unpacks to .*nothing of it was written"):
+            prepare_archives([make_zip("afw.zip", {"afw/0.jpg": b"", member: bytes(size)})], tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_too_much_in_all(self, tmp_path, make_zip, monkeypatch):
+        monkeypatch.setattr(archives, "LARGEST_ARCHIVE", 100)
+        with pytest.raises(ValueError, match="with those before it"):
+            prepare_archives([make_zip("afw.zip", OFFICIAL["afw.zip"])], tmp_path / "out")
+
+    @pytest.mark.parametrize("name", ["afw/\x1b[2J.jpg", "afw/line\nbreak.jpg", "afw/\u202e.jpg"])
+    def test_names_of_control_characters(self, tmp_path, make_zip, name):
+        with pytest.raises(ValueError, match="control characters") as caught:
+            prepare_archives([make_zip("afw.zip", [name])], tmp_path / "out")
+        assert str(caught.value).isprintable()
+
+    def test_dlib_s_edition_is_named(self, tmp_path):
+        path = tmp_path / "ibug_300W_large_face_landmark_dataset.tar.gz"
+        path.write_bytes(b"\x1f\x8b")
+        with pytest.raises(ValueError, match=r"a tar archive.*mirrored copy"):
+            prepare_archives([path], tmp_path / "out")
+
+    @pytest.mark.parametrize("place", ["300W", "300W/01_Indoor", "300W/01_Indoor/1.png"])
+    def test_no_link_under_the_folder_is_followed(self, tmp_path, make_zip, place):
+        link, elsewhere = tmp_path / "out" / place, tmp_path / "elsewhere"
+        link.parent.mkdir(parents=True)
+        if place.endswith(".png"):
+            elsewhere.write_bytes(b"mine")
+        else:
+            (elsewhere / "01_Indoor").mkdir(parents=True)
+        link.symlink_to(elsewhere)
+        with pytest.raises(ValueError, match=r"is a link, and files are unpacked through none"):
+            prepare_archives([make_zip("300w.zip", ["300W/01_Indoor/1.png"])], tmp_path / "out")
+        assert elsewhere.read_bytes() == b"mine" if elsewhere.is_file() else files_in(elsewhere) == []
+
+    def test_nor_one_in_place_of_the_lock(self, tmp_path, make_zip):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / ".facelm-prepare.lock").symlink_to(tmp_path / "new")
+        with pytest.raises(OSError, match=r"\.facelm-prepare\.lock"):
+            prepare_archives([make_zip("afw.zip", OFFICIAL["afw.zip"])], tmp_path / "out")
+        assert not (tmp_path / "new").exists()
 
     def test_encrypted(self, tmp_path, make_zip):
         archive = make_zip("afw.zip", OFFICIAL["afw.zip"])

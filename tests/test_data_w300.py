@@ -6,7 +6,17 @@ import pytest
 
 from facelm.data.faces import Face, data_fingerprint
 from facelm.data.w300.index import index_faces, present_subsets
-from w300_tree import ALL, NAMES, pts_text, published_box, some_landmarks, write_image, write_tree
+from w300_tree import (
+    ALL,
+    NAMES,
+    pts_text,
+    published_box,
+    some_landmarks,
+    write_csv,
+    write_image,
+    write_json,
+    write_tree,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:300W is incomplete:UserWarning")
 
@@ -280,3 +290,25 @@ class TestFingerprint:
     def test_is_the_same_on_every_machine(self):
         face = Face("afw/1", None, np.arange(136.0).reshape(68, 2), None, "afw")
         assert data_fingerprint([face]) == "862861466656"
+
+
+@pytest.mark.parametrize("kind", ["pts", "json", "csv"])
+@pytest.mark.parametrize("pixel_origin", [0, 1])
+def test_numbers_that_start_at_0_are_the_same_points(tmp_path, kind, pixel_origin):
+    """What a file calls its first pixel is the file's affair alone, whatever the network is to give."""
+    found = []
+    for first_pixel in (1, 0):
+        root = tmp_path / str(first_pixel)
+        stored = {name: points - 1 + first_pixel for name, points in write_tree(root, ["afw/a"]).items()}
+        (root / "afw/a.pts").write_text(pts_text(stored["afw/a"]))
+        write_json(root / "face_landmarks_300w_train.json", {"afw/a.jpg": stored["afw/a"]})
+        write_csv(root / "face_landmarks_300w_train.csv", {"afw/a.jpg": stored["afw/a"]})
+        options = {"annotations": kind, "pixel_origin": pixel_origin, "first_pixel": first_pixel}
+        found += index_faces(root, "train", **options)
+    np.testing.assert_allclose(found[1].landmarks_image, found[0].landmarks_image, atol=1e-9)
+    assert found[0].box == found[1].box
+
+
+def test_a_first_pixel_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match="data.first_pixel=2 is none of 0, 1"):
+        index_faces(tmp_path, "train", first_pixel=2)

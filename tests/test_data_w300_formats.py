@@ -102,9 +102,9 @@ class TestAnnotationFiles:
     def test_a_folder_that_is_not_on_disk_is_a_smaller_split(self, tree, kind):
         root, stored = tree
         self.write(root, stored, kind, "train", "train")
-        for path in (root / "lfpw/trainset").iterdir():
+        for path in (root / "helen/trainset").iterdir():
             path.unlink()
-        with pytest.warns(UserWarning, match=r"lfpw/trainset +0 +811"):
+        with pytest.warns(UserWarning, match=r"helen/trainset +0 +2,000"):
             faces = index_faces(root, "train", annotations=kind)
         self.same(faces, index_faces(root, "train"))
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from facelm.files import is_temporary, replacing, write_whole, writing
+from facelm import files
+from facelm.files import is_temporary, replacing, typed, unfinished_folder, write_whole, writing
 
 
 def test_text_and_bytes_arrive_as_they_are(tmp_path):
@@ -68,3 +69,50 @@ def test_the_temporary_path_has_the_same_ending(tmp_path):
         assert path.parent == tmp_path
         path.write_bytes(b"1")
     assert (tmp_path / "x.png").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".txt", "." + "y" * 254, "ü" * 127, "a." + "z" * 253])
+def test_a_name_may_be_as_long_as_the_file_system_has_room_for(tmp_path, name):
+    write_whole(tmp_path / name, "1")
+    write_whole(tmp_path / name, "2")
+    assert (tmp_path / name).read_text() == "2"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_count", iter([7, 7]))
+    with replacing(tmp_path / "x") as temporary:
+        temporary.write_text("1")
+    temporary.symlink_to(tmp_path / "elsewhere")
+    write_whole(tmp_path / "x", "2")
+    assert os.listdir(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_text() == "2"
+
+
+def test_a_tilde_is_the_home_folder_unless_a_file_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    assert str(typed("~/x")) == "/home/me/x"
+    assert str(typed("~nobody-is-called-so/x")) == "~nobody-is-called-so/x"
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "x").write_text("")
+    assert str(typed("~/x")) == "~/x"
+
+
+def test_a_folder_is_there_whole_or_not_at_all_and_a_killed_one_is_removed(tmp_path):
+    code = (
+        "import os, signal, sys; from facelm.files import unfinished_folder\n"
+        "with unfinished_folder(sys.argv[1]) as folder:\n"
+        "    (folder / 'half').write_text('1'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "d")], check=False).returncode < 0
+    (left,) = os.listdir(tmp_path)
+    assert is_temporary(left)
+    with unfinished_folder(tmp_path / "d") as folder:
+        assert left not in os.listdir(tmp_path)
+        folder.rename(tmp_path / "d")
+    with pytest.raises(OSError, match=r"No space left.*/d'"), unfinished_folder(tmp_path / "d") as folder:
+        (folder / "half").write_text("1")
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "half"))
+    assert os.listdir(tmp_path) == ["d"]
+    assert os.listdir(tmp_path / "d") == []

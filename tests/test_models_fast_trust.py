@@ -202,3 +202,12 @@ class TestWhoIsLetIn:
         library.write_bytes(content)
         assert native.library().lanes() > 0
         assert library.stat().st_size == whole
+
+
+def test_what_a_killed_compiler_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path):
+    old, young = tmp_path / "kernels.1.part", tmp_path / "kernels.2.part"
+    old.write_bytes(b"")
+    young.write_bytes(b"")
+    os.utime(old, (0, 0))
+    native._compile([sys.executable, "-c", "import sys; open(sys.argv[2], 'w')"], tmp_path / "x.so")
+    assert sorted(os.listdir(tmp_path)) == ["kernels.2.part", "x.so", "x.so.sha256"]

@@ -34,7 +34,7 @@ class TestImages:
             Predictor, "load", lambda source, *rest, **more: asked.append(source) or load(source, *rest, **more)
         )
         assert main(["predict", "photos/one.png", "--out", "out"]) == 0
-        assert main(["predict", "photos/one.png", "--out", "out", "--checkpoint", "my.ckpt"]) == 0
+        assert main(["predict", "photos/one.png", "--out", "mine", "--checkpoint", "my.ckpt"]) == 0
         assert asked == ["hrnetv2_w18", "my.ckpt"]
 
     def test_the_time_that_reading_took_is_in_the_result(self, photos, monkeypatch):

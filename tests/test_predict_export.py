@@ -254,7 +254,7 @@ class TestMistakes:
             (tmp_path / "file" / "model.onnx", "cannot write to the folder"),
             (Path("/sys/model.onnx"), "cannot write to the folder"),
             (tmp_path / "folder.onnx", "is a folder"),
-            (tmp_path / f"{'x' * 250}.onnx", "File name too long"),
+            (tmp_path / f"{'x' * 251}.onnx", "File name too long"),
         ]:
             with pytest.raises(OSError, match=message):
                 export_onnx(lively_model(), place)

@@ -13,16 +13,13 @@ from facelm.predict.files import LONGEST_OVERLAY, ResultFolder, check_writable
 from facelm.predict.predictor import FaceLandmarks, Prediction
 from facelm.predict.video import Frame, TrackedFace
 from perfect_network import face_landmarks, map_image
+from predict_folder import written
 
 FACES = tuple(
     FaceLandmarks(np.array([1.0, 2, 3, 4]), face_landmarks(center, 60, seed), np.full(68, 0.5))
     for seed, center in enumerate([(60, 60), (150, 120)])
 )
 PREDICTION = Prediction(FACES, (240, 200))
-
-
-def written(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 class TestImages:
@@ -124,16 +121,16 @@ class TestVideos:
         assert read
         assert pixels.shape[0] == 120
 
-    def test_an_interrupted_video_leaves_whole_files(self, tmp_path):
+    def test_an_interrupted_video_leaves_no_file(self, tmp_path):
         def interrupted():
-            folder = ResultFolder(tmp_path, IBUG68, formats=("json",), overlay=False)
+            folder = ResultFolder(tmp_path, IBUG68, formats=("json",))
             with folder as results, results.open_video("v.mov", "v", 10.0) as video:
                 video.add(self.frames()[0], [])
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             interrupted()
-        assert len(json.loads((tmp_path / "v.json").read_text())["frames"]) == 1
+        assert written(tmp_path) == []
 
     def test_no_codec(self, tmp_path, monkeypatch):
         class Closed:
@@ -149,8 +146,11 @@ class TestVideos:
             fourcc = staticmethod(lambda *letters: 0)
 
         monkeypatch.setattr(cv2, "VideoWriter", Closed)
-        video = ResultFolder(tmp_path, IBUG68, formats=()).open_video("v.mov", "v", 10.0)
-        with pytest.raises(OSError, match=r"cannot be written with OpenCV's mp4v; use --no-overlay"):
+        with (
+            pytest.raises(OSError, match=r"cannot be written with OpenCV's mp4v; use --no-overlay"),
+            ResultFolder(tmp_path, IBUG68, formats=()) as results,
+            results.open_video("v.mov", "v", 10.0) as video,
+        ):
             video.add(self.frames()[0], [])
 
 

@@ -23,6 +23,7 @@ from facelm.geometry.boxes import CONVENTIONS, box_from_landmarks
 from facelm.models import download, save_weights
 from facelm.models.cards import write_card
 from perfect_network import SPEC
+from predict_folder import written
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
@@ -118,7 +119,7 @@ class TestPrediction:
         program, *words = shlex.split(line)
         assert program == "facelm"
         assert main(words) == 0
-        assert sorted(path.name for path in Path("out").iterdir()) == ["landmarks.csv", "photo.jpg", "photo.json"]
+        assert written() == ["landmarks.csv", "photo.jpg", "photo.json"]
 
     def test_it_says_whether_the_weights_are_there(self):
         said = "not in the repository yet" not in (ROOT / "README.md").read_text(encoding="utf-8")

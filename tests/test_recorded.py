@@ -42,6 +42,12 @@ class TestEvaluate:
             evaluation_data(compose("evaluate", f"checkpoint={path}"), load_model(path), typed=[])
         assert not marker.exists()
 
+    @pytest.mark.parametrize("exif", ["apply", "ignore"])
+    def test_photographs_are_turned_as_in_the_run(self, trained_run, tmp_path, exif):
+        path = edited(trained_run, tmp_path / "turned.ckpt", exif=exif)
+        data = evaluation_data(compose("evaluate", f"checkpoint={path}"), load_model(path), typed=[])
+        assert data._index.keywords["exif"] == exif
+
     @pytest.mark.parametrize("key", ["_target_", "cache_dir", "augmentation", "cache", "a.b", "_args_"])
     def test_what_is_not_named_is_not_read(self, trained_run, tmp_path, drawn_root, key):
         marker = tmp_path / "ran"

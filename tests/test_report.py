@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from facelm import files
 from facelm.data.images import read_image
 from facelm.evaluation.metrics import FacePredictions
 from facelm.evaluation.report import print_table, write_report
@@ -166,13 +167,11 @@ class TestFailures:
         self, result: EvaluationResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "summary.json").write_text("earlier")
-        original = Path.write_bytes
 
-        def full_disk(path: Path, content: bytes) -> int:
-            original(path, content[:10])
+        def full_disk(_: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(Path, "write_bytes", full_disk)
+        monkeypatch.setattr(files, "_sync", full_disk)
         with pytest.raises(OSError, match=r"summary.json': No space left on device.*on a disk with space left"):
             write_report(tmp_path, result)
         assert (tmp_path / "summary.json").read_text() == "earlier"
@@ -182,7 +181,7 @@ class TestFailures:
         def refuse(*_: object) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-        monkeypatch.setattr(Path, "write_bytes", refuse)
+        monkeypatch.setattr(files, "_sync", refuse)
         with pytest.raises(PermissionError, match=r"Permission denied\. Is it a folder that you may write to"):
             write_report(tmp_path, result)
 

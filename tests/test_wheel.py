@@ -1,8 +1,10 @@
 """The wheel is complete: configs inside, and an experiment runs from it in another folder."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -46,6 +48,38 @@ def test_an_experiment_runs_from_it(wheel, drawn_root, tmp_path):
     where = [sys.executable, "-c", "import facelm.launch.paths as p; print(p.CONF_DIR)"]
     found = subprocess.run(where, capture_output=True, text=True, check=True, cwd=elsewhere, env=environment)
     assert Path(found.stdout.strip()) == site / "facelm" / "conf"
+
+
+@pytest.mark.slow
+def test_only_what_git_tracks_is_packed(tmp_path):
+    """In a copy of the checkout, with private files of every kind; then from the sdist, where there is no git."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    checkout = tmp_path / "checkout"
+    for name in tracked.rstrip("\0").split("\0"):
+        if (ROOT / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, checkout / name)
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *command], cwd=checkout, check=True)
+    (checkout / ".git" / "info" / "exclude").write_text("ignored.yaml\n")
+    private = ["conf/private.yaml", "conf/ignored.yaml", "tests/.env", "src/facelm/.env", "src/facelm/odd [1]#.txt"]
+    for name in private:
+        (checkout / name).write_text("secret")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(checkout)]
+    subprocess.run(command, check=True, capture_output=True)  # the sdist, and the wheel from it
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    (through_sdist,) = tmp_path.glob("*.whl")
+    through_sdist = through_sdist.rename(tmp_path / "through_sdist.whl")
+    subprocess.run([*command, "--wheel"], check=True, capture_output=True)
+    (straight,) = tmp_path.glob("facelm*.whl")
+    names = [{*zipfile.ZipFile(path).namelist()} for path in (straight, through_sdist)]
+    assert names[0] == names[1]
+    with tarfile.open(sdist) as file:
+        names.append({name.partition("/")[2] for name in file.getnames()})
+    for packed in names:
+        assert len(packed) > 100
+        assert not [name for name in packed if Path(name).name in {Path(one).name for one in private}]
+    assert "conf/train.yaml" in names[2]
 
 
 @pytest.mark.slow

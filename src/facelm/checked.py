@@ -170,14 +170,14 @@ def finite_points(value: object, name: str, count: int, reach: float) -> list[li
     return [list(numbers(point, name, 2, -reach, reach)) for point in value]
 
 
-def from_json(content: str | bytes, name: str) -> Any:
-    """What a JSON text holds; not yet checked beyond its size and depth.
+def from_json(content: str | bytes, name: str, *, most: int = MOST_BYTES) -> Any:
+    """What a JSON text of at most `most` bytes holds; not yet checked beyond its size and depth.
 
     Raises:
         ValueError: it is none, too large, or nested too deeply.
     """
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{name} holds {len(content)} bytes, more than {MOST_BYTES}")
+    if len(content) > most:
+        raise ValueError(f"{name} holds {len(content)} bytes, more than {most}")
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -186,7 +186,7 @@ def from_json(content: str | bytes, name: str) -> Any:
         raise ValueError(f"{name} is no JSON ({error})") from error
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, most: int = MOST_BYTES) -> Any:
     """What a JSON file holds, as `from_json`.
 
     Raises:
@@ -194,7 +194,7 @@ def read_json(path: Path) -> Any:
         ValueError: as `from_json`.
     """
     with path.open("rb") as file:
-        return from_json(file.read(MOST_BYTES + 1), f"'{path}'")
+        return from_json(file.read(most + 1), f"'{path}'", most=most)
 
 
 def is_finite(value: object) -> bool:

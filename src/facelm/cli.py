@@ -1,6 +1,7 @@
 """The command line: `facelm COMMAND ...`, or `python -m facelm.cli COMMAND ...`.
 
-A command is a module of `facelm.commands`; only the one that is called is imported.
+A command is a module of `facelm.commands`; only the one that is called is imported. `train` and `evaluate` are Hydra
+jobs: what follows them goes to Hydra as it is.
 """
 
 from __future__ import annotations
@@ -14,19 +15,27 @@ from importlib import import_module
 from facelm import __version__
 from facelm.launch.errors import say
 
+JOBS = {
+    "train": "a training: experiment=NAME and key=value, see facelm train --help",
+    "evaluate": "the error of a checkpoint, a run or shipped weights: checkpoint=PATH and key=value",
+}
+"""Name and help line of the Hydra jobs: `facelm train ...` is `python -m facelm.train ...`."""
+
 COMMANDS = {
+    "resume": "the newest unfinished training of outputs/, or the one that is named, goes on",
     "predict": "landmarks of photographs, folders, videos or a camera",
     "calibrate": "the box convention of a face detector, measured on annotated faces",
     "export": "a model as one ONNX file that takes crops and gives landmarks, checked",
     "convert": "weights of mmpose, the HRNet authors or timm in and out, and what they were trained for",
     "info": "size, speed and meaning of a model, a checkpoint, a run or an ONNX file",
     "browse": "a sheet of training faces as the network sees them, for any experiment",
+    "check": "annotated faces before they are trained on: what cannot be used, and what is worth a look",
     "compare": "what runs came to, in one table: the jobs of a sweep, or any runs",
     "prepare": "300W from iBUG's archives, or drawn faces in its place",
 }
 """Name and help line of every command, in the order of `facelm --help`."""
 
-EPILOG = "Training and evaluation are Hydra jobs: python -m facelm.train --help, python -m facelm.evaluate --help"
+EPILOG = 'Completion of commands and of their config keys in bash and zsh: eval "$(facelm -sc install=bash)"'
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -37,11 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A mistake of the user's ends in one `error:` line; `FACELM_TRACEBACK=1` shows the traceback instead.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["-sc"]:
+        from facelm.launch.completion import complete
+
+        return complete(arguments, commands=[*JOBS, *COMMANDS])
+    if arguments and arguments[0] in JOBS:
+        sys.argv = [f"facelm {arguments[0]}", *arguments[1:]]
+        import_module(f"facelm.{arguments[0]}").main()
+        return 0
     parser = argparse.ArgumentParser(prog="facelm", description="HRNetV2 facial landmarks.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"facelm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     module = None
-    for name, summary in COMMANDS.items():
+    for name, summary in {**JOBS, **COMMANDS}.items():
         about = summary[0].upper() + summary[1:] + "."
         way = argparse.RawDescriptionHelpFormatter
         command = commands.add_parser(name, help=summary, description=about, formatter_class=way)

@@ -19,26 +19,40 @@ from omegaconf import DictConfig, OmegaConf
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
-from facelm.data.images import read_image
 from facelm.evaluation.known_faces import fingerprints, other_faces, trained_on
 from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
 from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
+from facelm.geometry.landmarks import plain_scheme
 from facelm.launch.build import build_data, plain
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
-from facelm.launch.recorded import recorded_data, with_places
+from facelm.launch.recorded import recorded_data, recorded_group, with_places
 from facelm.launch.run_folder import recorded_root
 from facelm.launch.run_log import tracked
+from facelm.models import own
 from facelm.models.device import pick_device
 from facelm.models.download import local_file
 from facelm.models.loading import LoadedModel, load_model
 
 log = logging.getLogger(__name__)
 
-FACES = ("root", "annotations", "annotations_at", "train_list", "val_list", "on_error", "hold_out")
+FACES = (
+    "root",
+    "annotations",
+    "annotations_at",
+    "first_pixel",
+    "exif",
+    "train_list",
+    "val_list",
+    "train",
+    "val",
+    "test",
+    "on_error",
+    "hold_out",
+)
 """The keys of `data` that say which faces are measured."""
 
 
@@ -65,7 +79,7 @@ def evaluate(
     )
     published, notes = what_is_known(model, result)
     notes += trained_on(faces, model.faces)
-    absent = [name for name in ("common", "challenge", "test") if name not in labels]
+    absent = [name for name in data.source.published if name not in labels]
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {shareable(str(data.root))}")
     facts = {
@@ -75,7 +89,7 @@ def evaluate(
     write_report(
         report_dir,
         result,
-        image_of=lambda index: read_image(faces[index].image),
+        image_of=lambda index: faces[index].read(),
         facts=facts,
         published=published,
         notes=notes,
@@ -128,7 +142,7 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
     framing = {
         "crop_size": model.spec.crop_size,
         "crop_scale": model.spec.crop_scale,
-        "landmarks": model.spec.scheme,
+        "landmarks": plain_scheme(model.spec.scheme),
         "pixel_origin": model.spec.pixel_origin,
         "augmentation": None,
     }
@@ -184,8 +198,10 @@ def report_folder(cfg: DictConfig, model: LoadedModel, typed: Sequence[str], *, 
 def main(cfg: DictConfig) -> None:
     """The Hydra entry."""
     device = pick_device(cfg.device)
-    model = load_model(cfg.checkpoint, **spec_changes(cfg))
+    model = load_model(cfg.checkpoint, network=own.named(cfg.network), **spec_changes(cfg))
     typed = HydraConfig.get().overrides.task
+    if not any(key_of(one) == "data" for one in typed) and (group := recorded_group(model.record)):
+        cfg = hydra.compose(str(HydraConfig.get().job.config_name), overrides=[*typed, f"data={group}"])
     with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:
         tracker.log_source({"path": model.path, "sha256": model.sha256, "run": model.run})
         data = evaluation_data(cfg, model, typed)

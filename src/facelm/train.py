@@ -23,7 +23,15 @@ from facelm.data.datamodule import FaceDataModule
 from facelm.evaluate import evaluate
 from facelm.files import write_whole
 from facelm.launch import ddp
-from facelm.launch.build import build_callbacks, build_data, build_lit, build_trainer, model_spec
+from facelm.launch.build import (
+    build_callbacks,
+    build_data,
+    build_lit,
+    build_trainer,
+    model_spec,
+    network_class,
+    require_network,
+)
 from facelm.launch.ddp import resolve_devices
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
@@ -33,6 +41,7 @@ from facelm.launch.run_folder import held, score_of_the_same_job
 from facelm.launch.run_log import run_facts, tracked, write_facts
 from facelm.loggers import Tracker
 from facelm.models.loading import load_model
+from facelm.models.own import Network, path_of
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +66,7 @@ def train(cfg: DictConfig) -> float | None:
         if trainer.is_global_zero:
             best = run_dir / "checkpoints" / "best.ckpt"
             if best.is_file():
-                report(best, data, trainer, Path(cfg.report_dir).expanduser())
+                report(best, data, trainer, Path(cfg.report_dir).expanduser(), network_class(cfg))
                 tracker.log_report(Path(cfg.report_dir).expanduser())
             scores = {"best": score, "last": trainer.callback_metrics.get("val/nme")}  # None: nothing was left to train
             known = {name: float(nme) for name, nme in scores.items() if nme is not None}
@@ -87,16 +96,18 @@ def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     return trainer
 
 
-def report(checkpoint: Path, data: FaceDataModule, trainer: L.Trainer, folder: Path) -> None:
+def report(
+    checkpoint: Path, data: FaceDataModule, trainer: L.Trainer, folder: Path, network: Network | None = None
+) -> None:
     """The report of a checkpoint: in this process after a training on one device, else in one of its own."""
     device = trainer.strategy.root_device
     if trainer.world_size == 1:
-        evaluate(load_model(checkpoint), data, device, folder)
+        evaluate(load_model(checkpoint, network=network), data, device, folder)
     else:
-        evaluate_apart(checkpoint, folder, device.type)
+        evaluate_apart(checkpoint, folder, device.type, network)
 
 
-def evaluate_apart(checkpoint: Path, report_dir: Path, device: str) -> None:
+def evaluate_apart(checkpoint: Path, report_dir: Path, device: str, network: Network | None = None) -> None:
     """The report, made by a process of its own on one device.
 
     After a distributed fit the other ranks have left or are leaving: metrics in this process would still gather with
@@ -107,6 +118,7 @@ def evaluate_apart(checkpoint: Path, report_dir: Path, device: str) -> None:
     """
     folder = ddp.quoted(report_dir)
     command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint={ddp.quoted(checkpoint)}", f"device={device}"]
+    command += [f"network={path_of(network)}"] if network else []
     command += [f"report_dir={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
     done = subprocess.run(command, env=ddp.without_ranks(os.environ), check=False)
     if done.returncode:
@@ -125,12 +137,12 @@ def train_on_all_devices(cfg: DictConfig, job: Job) -> float | None:
     Raises:
         ChildProcessError: a rank failed.
     """
+    require_network(cfg, job.overrides)
     ranks = ranks_to_start(cfg, job)
     if ranks == 1:
         ddp.end_with_parent()
         return train(cfg)
     # What is wrong with the config or the data is said here, once, and what has to be made is made once.
-    model_spec(cfg)
     resume_path(cfg.resume)
     data = build_data(cfg)
     data.prepare_data()

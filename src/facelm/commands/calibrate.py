@@ -34,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
     from facelm.commands.predict import open_detector
     from facelm.commands.progress import progress_bar
     from facelm.data.faces import Face
-    from facelm.data.images import read_image
     from facelm.data.w300.index import index_faces
     from facelm.geometry.affine import FloatArray
     from facelm.predict.box_table import read_box_table
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
             def boxes_of(face: Face) -> FloatArray:
                 bar.finish_input()
-                return detector(read_image(face.image))
+                return detector(face.read())
 
         result = calibrate(args.name or source, faces, boxes_of, f"{source} on {args.split}")
     print(result.report())

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facelm.codec import Codec
-from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_landmarks
+from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_landmarks, encoded
+from facelm.files import write_whole
 from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
 
@@ -89,12 +90,10 @@ def overlay_heat(image: Image, heat: NDArray[np.float32], pixels_of_a_cell: floa
 
 
 def write_png(path: Path, picture: Image) -> None:
-    """Writes `picture` (RGB).
+    """Writes `picture` (RGB), whole or not at all.
 
     Raises:
         OSError: it cannot be written.
+        ValueError: it is too large.
     """
-    written, content = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
-    if not written:
-        raise OSError(f"OpenCV could not encode a picture of {picture.shape[1]} x {picture.shape[0]} pixels")
-    path.write_bytes(content.tobytes())
+    write_whole(path, encoded(picture, ".png"))

@@ -111,7 +111,8 @@ def _check_request(args: argparse.Namespace, file: WeightsFile) -> None:
 
 def _spec(args: argparse.Namespace, file: WeightsFile) -> ModelSpec | None:
     """What the weights mean: as the file says, with what the options replace; None where nobody has to know."""
-    from facelm.geometry.landmarks import SCHEMES
+    from facelm.geometry.landmarks import get_scheme
+    from facelm.geometry.schemes import known_schemes
     from facelm.models.loading import known_spec
     from facelm.models.spec import ModelSpec
 
@@ -124,7 +125,8 @@ def _spec(args: argparse.Namespace, file: WeightsFile) -> ModelSpec | None:
         return None
     if "codec" not in said or "pixel_origin" not in said:
         raise ValueError(f"'{args.source}': {TRAINED_ELSEWHERE}")
-    scheme = next((name for name, scheme in SCHEMES.items() if scheme.num_landmarks == file.num_landmarks), None)
+    known_ones = map(get_scheme, known_schemes())
+    scheme = next((one for one in known_ones if one.num_landmarks == file.num_landmarks), None)
     if scheme is None:
         raise ValueError(f"'{args.source}' has {file.num_landmarks} landmarks, as no scheme that facelm knows")
     return ModelSpec(architecture=file.architecture or "", scheme=scheme, **said)

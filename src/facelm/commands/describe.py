@@ -17,7 +17,7 @@ def describe(spec: ModelSpec) -> str:
     return (
         f"codec {spec.codec['name']} ({options}), pixel origin {spec.pixel_origin} ({stored}), "
         f"flip test {spec.flip}{shift}, "
-        f"crops of {spec.crop_size} px and {spec.crop_scale:g} times the box, landmarks {spec.scheme}"
+        f"crops of {spec.crop_size} px and {spec.crop_scale:g} times the box, landmarks {spec.scheme.name}"
     )
 
 

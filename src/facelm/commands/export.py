@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from facelm.commands import NETWORK_HELP
+
 EXAMPLES = """
 The file takes uint8 RGB crops [N, S, S, 3] and gives landmarks in pixels of the crop [N, K, 2] and confidences [N, K];
 normalising and decoding are inside, a flip test is not. Its metadata say how to crop and how to go back to the image.
@@ -21,16 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add = parser.add_argument
     add("--checkpoint", default="hrnetv2_w18", metavar="NAME_OR_FILE", help="shipped name, file, run folder or address")
+    add("--network", metavar="CLASS", help=NETWORK_HELP)
     add("--out", required=True, type=Path, metavar="FILE.onnx", help="the file to write; its folder is made")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file and prints how it was checked."""
     from facelm.commands.describe import known_nme, list_nme
+    from facelm.models import own
     from facelm.models.loading import load_model
     from facelm.predict.export import export_onnx
 
-    model = load_model(args.checkpoint)
+    model = load_model(args.checkpoint, network=own.named(args.network))
     nme = known_nme(model)
     check = export_onnx(model, args.out, nme=nme)
     print(check.report())

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facelm.commands import NETWORK_HELP
+
 if TYPE_CHECKING:
-    from facelm.models import HRNetV2
+    from torch import nn
+
     from facelm.models.loading import LoadedModel
 
 EXAMPLES = """
@@ -27,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add = parser.add_argument
     add("model", metavar="MODEL", help="shipped name, file, run folder, address, .onnx file, or a network's name")
+    add("--network", metavar="CLASS", help=NETWORK_HELP)
     add("--config", action="store_true", help="print the config of the run that a checkpoint comes from")
     add("--crop-size", type=int, metavar="S", help="measure at this size (default: the model's, or 256)")
     add("--device", default="cpu", help="where the forward pass is timed (default: cpu)")
@@ -45,9 +49,10 @@ def run(args: argparse.Namespace) -> int:
         net = build_model(args.model).eval()
         _print([("network", args.model), *_about_network(net, args.crop_size or 256, args.device)])
     else:
+        from facelm.models import own
         from facelm.models.loading import load_model
 
-        model = load_model(args.model)
+        model = load_model(args.model, network=own.named(args.network))
         _print(_about_model(model))
         _print(_about_network(model.net, args.crop_size or model.spec.crop_size, args.device))
         _print_config(model, args.config)
@@ -80,7 +85,7 @@ def _about_model(model: LoadedModel) -> Rows:
     return rows + [("note", note) for note in model.notes]
 
 
-def _about_network(net: HRNetV2, crop_size: int, device: str) -> Rows:
+def _about_network(net: nn.Module, crop_size: int, device: str) -> Rows:
     from facelm.models import count_macs
 
     parameters = sum(parameter.numel() for parameter in net.parameters())
@@ -91,7 +96,7 @@ def _about_network(net: HRNetV2, crop_size: int, device: str) -> Rows:
     ]
 
 
-def forward_time(net: HRNetV2, crop_size: int, device: str) -> str:
+def forward_time(net: nn.Module, crop_size: int, device: str) -> str:
     """How long the network takes for one crop as `Predictor` runs it, without flip test and decoding: the median."""
     from statistics import median
     from time import perf_counter

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from facelm.addresses import public
+from facelm.commands import NETWORK_HELP
 from facelm.commands.progress import ProgressBar, progress_bar
+from facelm.files import typed
 
 if TYPE_CHECKING:
     from facelm.geometry.boxes import BoxConvention
     from facelm.predict.detect import Detector
     from facelm.predict.files import ResultFolder
     from facelm.predict.inputs import Input
+    from facelm.predict.targets import Again
 
 EXAMPLES = """
 examples:
@@ -25,11 +31,15 @@ examples:
   facelm predict photos/ 'more/*.png' clip.mp4 --out results --format json,pts
   facelm predict faces/ --out results --boxes boxes.csv --convention tight
   facelm predict 0 --out results --seconds 10          (camera 0)
+  facelm predict photos/ --out results --skip-existing (go on with what is not there yet)
 
 exit code: 0 all inputs were processed (with or without a face), 1 some failed and are listed, 2 wrong usage
 """
 
 CONVENTION_HELP = "what the boxes are: tight, square, dlib, or DX,DY,SCALE as `facelm calibrate` prints them"
+
+
+_ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what stops every other input too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("inputs", nargs="+", metavar="INPUT", help="image, folder, pattern in quotes, video, or number of a camera")
     add("--out", required=True, type=Path, metavar="FOLDER", help="where results go; made if it is not there")
     add("--checkpoint", default="hrnetv2_w18", metavar="NAME_OR_FILE", help="shipped name, file, run folder or address")
+    add("--network", metavar="CLASS", help=NETWORK_HELP)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     add("--format", type=_formats, default=("json", "csv"), metavar="LIST", help="of json,csv,pts (default: json,csv)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--skip-existing", action="store_true", help="leave inputs whose results are there")
+    again.add_argument("--overwrite", action="store_true", help="replace these inputs' results; keep others")
     add("--no-overlay", action="store_true", help="write no images or videos with landmarks drawn on them")
     add = parser.add_argument_group("where the faces are").add_argument
     add("--detector", default="dlib", metavar="NAME", help="dlib, or a YuNet .onnx file (default: dlib)")
@@ -66,24 +80,34 @@ def run(args: argparse.Namespace) -> int:
 
     from facelm.predict.files import ResultFolder
     from facelm.predict.inputs import expand_inputs
+    from facelm.predict.journal import Journal
+    from facelm.predict.targets import to_do
 
-    inputs, failures = expand_inputs(args.inputs, args.out)
-    total = len(inputs) + len(failures)
+    out = typed(args.out)
+    journal = Journal(out)
+    given, failures = expand_inputs(args.inputs, out, journal.stems)
+    again: Again = "overwrite" if args.overwrite else "skip" if args.skip_existing else "refuse"
+    made, what = _options(args), {"formats": args.format, "overlay": not args.no_overlay}
+    inputs = to_do(given, journal, made=made, again=again, **what)
+    total, there = len(given) + len(failures), len(given) - len(inputs)
     faces = 0
     if inputs:
         job = Job(args)
         # What OpenCV says of broken files is said below, once.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        results = ResultFolder(args.out, job.predictor.scheme, formats=args.format, overlay=not args.no_overlay)
+        results = ResultFolder(out, job.predictor.scheme, made=made, journal=journal, **what)
         with results, progress_bar(len(inputs)) as bar:
             for item in inputs:
                 try:
                     faces += job.process(item, results, bar)
                 except (ValueError, OSError, MemoryError, cv2.error) as error:
+                    if isinstance(error, OSError) and error.errno in _ENDS:
+                        raise
                     failures.append((item.shown, _reason(error, item)))
                 bar.finish_input()
-    print(f"{total - len(failures)} of {total} inputs, {faces} faces -> {args.out}")
+    left = f" ({there} inputs were there)" if there else ""
+    print(f"{total - len(failures)} of {total} inputs, {faces} faces{left} -> {out}")
     if failures:
         print("failed:", *(f"  {name}: {reason}" for name, reason in failures), sep="\n", file=sys.stderr)
     return 1 if failures else 0
@@ -96,6 +120,7 @@ class Job:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
+        from facelm.models import own
         from facelm.predict.box_table import read_box_table
         from facelm.predict.predictor import Predictor
 
@@ -105,6 +130,7 @@ class Job:
         self.predictor = Predictor.load(
             args.checkpoint,
             args.device,
+            network=own.named(args.network),
             detector=detector,
             flip=args.flip,
             annotation_shift=args.annotation_shift,
@@ -127,7 +153,7 @@ class Job:
         boxes = boxes_of(self.table, item.path) if self.table is not None else None
         prediction = self.predictor(photograph, boxes, convention=self.args.convention or "tight")
         prediction = replace(prediction, seconds={**prediction.seconds, "read": reading})
-        results.write_image(str(item.path), item.stem, photograph.pixels, prediction)
+        results.write_image(item.name, item.stem, photograph.pixels, prediction)
         bar.say(*(f"{item.shown}: {note}" for note in prediction.notes))
         return len(prediction)
 
@@ -141,8 +167,8 @@ class Job:
         tracker = FaceTracker(self.predictor, smooth=smooth, detect_every=every)
         tracks: set[int] = set()
         bar.start_video(item.shown, reader.count)
-        try:
-            with results.open_video(item.shown, item.stem, reader.fps) as video:
+        with closing(reader), results.open_video(item.name, item.stem, reader.fps) as video:
+            try:
                 for frame in reader:
                     if self.args.seconds is not None and frame.seconds >= self.args.seconds:
                         break
@@ -150,12 +176,10 @@ class Job:
                     tracks |= {face.track for face in faces}
                     video.add(frame, faces)
                     bar.finish_frame()
-        except KeyboardInterrupt:
-            if not reader.is_camera:
-                raise
-            bar.say(f"{item.shown}: stopped")
-        finally:
-            reader.close()
+            except KeyboardInterrupt:
+                if not reader.is_camera:
+                    raise
+                bar.say(f"{item.shown}: stopped")
         if not tracks:
             bar.say(f"{item.shown}: no face found")
         return len(tracks)
@@ -181,6 +205,13 @@ def _reason(error: Exception, item: Input) -> str:
     lines = str(error).strip().splitlines()
     reason = lines[-1] if lines else type(error).__name__
     return reason.removeprefix(f"{str(item.path)!r}: ").removeprefix(f"{item.shown}: ")
+
+
+def _options(args: argparse.Namespace) -> dict[str, str]:
+    """The options that decide what the results are."""
+    names = "checkpoint format no_overlay detector boxes convention refine flip annotation_shift no_smoothing seconds"
+    names += " detect_every"
+    return {f"--{name.replace('_', '-')}": public(str(getattr(args, name))) for name in names.split()}
 
 
 def _formats(text: str) -> tuple[str, ...]:

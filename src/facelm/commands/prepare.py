@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import shlex
 from pathlib import Path
 
 EXAMPLES = """
@@ -50,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _unpack(args: argparse.Namespace) -> int:
     from facelm.data.w300.archives import prepare_archives
+    from facelm.launch.quoted import quoted
 
     out = args.out or Path("data/300w")
     prepare_archives(args.archives, out)
-    print(f"to train: python -m facelm.train experiment=hrnetv2_w18 {_override('data.root', out)}")
+    print(f"to train: python -m facelm.train experiment=hrnetv2_w18 {quoted('data.root', str(out))}")
     return 0
 
 
@@ -61,6 +60,7 @@ def _draw(args: argparse.Namespace) -> int:
     from facelm.commands.progress import progress_bar
     from facelm.data.synthetic.dataset import DEFAULT_COUNTS, draw_dataset
     from facelm.data.synthetic.folder import DRAWN_SPLITS
+    from facelm.launch.quoted import quoted
 
     out, counts = args.out or Path("data/drawn"), args.counts or dict(DEFAULT_COUNTS)
     processes = (os.cpu_count() or 1) if args.processes is None else args.processes
@@ -80,14 +80,9 @@ def _draw(args: argparse.Namespace) -> int:
     print(f"{out}: {split}" + ("" if drawn else " (there already)"))
     # Told otherwise, training would draw its own faces in the same folder.
     faces = ",".join(f"{name}:{counts.get(name, 0)}" for name in DRAWN_SPLITS)
-    same = [_override("data.root", out), f"'data.counts={{{faces}}}'", f"data.drawing_seed={args.seed or 0}"]
+    same = [quoted("data.root", str(out)), f"'data.counts={{{faces}}}'", f"data.drawing_seed={args.seed or 0}"]
     print(f"to train: python -m facelm.train experiment=demo {' '.join(same)}")
     return 0
-
-
-def _override(key: str, path: Path) -> str:
-    """A Hydra override as typed in a shell, whatever the path holds."""
-    return shlex.quote(f"{key}={path}" if re.fullmatch(r"[\w./~-]+", str(path)) else f"{key}='{path}'")
 
 
 def _counts(text: str) -> dict[str, int]:

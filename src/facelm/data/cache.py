@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from facelm.data.faces import Face
 from facelm.data.framing import Framing
-from facelm.data.images import image_size, read_image
+from facelm.data.images import AS_STORED, image_size
 from facelm.files import take_lock
 from facelm.geometry.affine import FloatArray, Image
 
@@ -121,7 +121,7 @@ class CropCache:
         """Face `index` from its photograph, put back into the file if it is what the file held before."""
         face, offset = self.faces[index], self._places[index][0]
         log.warning(f"crop cache {self.path}: {face.name} is damaged and is cut out of {face.image} anew")
-        picture, image_from_stored = self.framing.cut(read_image(face.image), face.box)
+        picture, image_from_stored = self.framing.cut(face.read(), face.box)
         if zlib.crc32(picture.data) == self._rows["checksum"][index]:
             try:
                 self._file[offset : offset + picture.size] = picture.tobytes()
@@ -134,10 +134,12 @@ class CropCache:
 
 
 def _identity(faces: Sequence[Face], framing: Framing) -> str:
-    """20 hex digits for these faces, boxes and places of files, framed like this."""
+    """20 hex digits for these faces, boxes, turns and places of files, framed like this."""
     digest = hashlib.sha256(repr(framing).encode())
     for face in faces:
         digest.update(f"\n{face.name}\t{os.path.abspath(face.image)}\t{face.box}".encode())
+        if face.orientation != AS_STORED:
+            digest.update(b"\tturned %d" % face.orientation)
     return digest.hexdigest()[:20]
 
 
@@ -231,7 +233,7 @@ def _build(path: Path, faces: Sequence[Face], framing: Framing) -> None:
 def _lay_out(faces: Sequence[Face], framing: Framing) -> Rows:
     """Rows that say where each picture will lie; matrices and checksums are still empty."""
     rows = np.zeros(len(faces), _ROW)
-    sizes = np.array([framing.size(face.box, image_size(face.image)) for face in faces], np.int64)
+    sizes = np.array([framing.size(face.box, image_size(face.image, face.orientation)) for face in faces], np.int64)
     rows["width"], rows["height"] = sizes.T
     ends = _HEAD.size + rows.nbytes + np.cumsum(3 * sizes.prod(axis=1))
     rows["offset"] = ends - 3 * sizes.prod(axis=1)
@@ -256,7 +258,7 @@ def _store_faces(descriptor: int, rows: Rows, faces: Sequence[Face], framing: Fr
 
     def store(index: int) -> None:
         face, row = faces[index], rows[index]
-        picture, row["image_from_stored"] = framing.cut(read_image(face.image), face.box)
+        picture, row["image_from_stored"] = framing.cut(face.read(), face.box)
         if picture.shape[:2] != (row["height"], row["width"]):
             raise ValueError(f"{face.image} has other pixels than its header says, or changed while it was read")
         row["checksum"] = zlib.crc32(picture.data)

@@ -1,10 +1,9 @@
-"""300W as Lightning sees it: its faces as data sets, and loaders that repeat exactly."""
+"""Faces as Lightning sees them: as data sets, and loaders that repeat exactly."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
-from functools import partial
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +14,13 @@ from torch.utils.data import DataLoader
 from facelm.data.augment import Augmentation
 from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset, ImageSource
-from facelm.data.faces import Face, data_fingerprint, name_hash, name_hashes
+from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hash, name_hashes
 from facelm.data.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.partition import Partition, partition
 from facelm.data.sampler import EpochBatches
-from facelm.data.w300.index import index_faces, present_subsets
+from facelm.data.w300.source import W300Faces
 from facelm.data.workers import PatientLoader
-from facelm.geometry.landmarks import get_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +28,13 @@ Loader = DataLoader[dict[str, Any]]
 
 
 class FaceDataModule(L.LightningDataModule):
-    """Train and validation faces of a 300W tree.
+    """Train and validation faces of `source`, or of a 300W tree under `root`.
 
     What validates: see `partition`, whose `share` is `hold_out`.
 
     `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
-    coordinates into 0-based ones, 0 uses them as they are (as the references do).
+    coordinates into 0-based ones, 0 uses them as they are (as the references do); `first_pixel` and
+    `exif`: see `index_faces`.
 
     With `cache="disk"`, `setup` decodes every photograph once into `cache_dir` (`cache.py`), training faces at most
     `cache_size` pixels large and validation faces as the very crops; `faces_loader` always reads the photographs.
@@ -46,7 +46,7 @@ class FaceDataModule(L.LightningDataModule):
         root: str,
         crop_size: int,
         crop_scale: float = 1.25,
-        landmarks: str = "ibug68",
+        landmarks: str | Mapping[str, Any] | LandmarkScheme = "ibug68",
         augmentation: Augmentation | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 32,
@@ -54,6 +54,8 @@ class FaceDataModule(L.LightningDataModule):
         annotations: Literal["pts", "json", "csv"] = "pts",
         annotations_at: str | None = None,
         pixel_origin: int = 1,
+        first_pixel: int = 1,
+        exif: Literal["auto", "apply", "ignore"] = "auto",
         train_list: str | None = None,
         val_list: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
@@ -63,6 +65,7 @@ class FaceDataModule(L.LightningDataModule):
         cache_dir: str | None = None,
         cache_size: int = 512,
         seed: int = 0,
+        source: FaceSource | None = None,
     ) -> None:
         super().__init__()
         if cache not in ("none", "disk"):
@@ -88,12 +91,13 @@ class FaceDataModule(L.LightningDataModule):
         self.cache_dir = cache_dir
         self.cache_size = cache_size
         self.seed = seed
-        self._index = partial(
-            index_faces,
+        self.source: FaceSource = source or W300Faces(
             self.root,
             annotations=annotations,
             annotations_at=annotations_at,
             pixel_origin=pixel_origin,
+            first_pixel=first_pixel,
+            exif=exif,
             on_error=on_error,
         )
         self.train_faces: list[Face] = []
@@ -187,20 +191,15 @@ class FaceDataModule(L.LightningDataModule):
         """
         parts: list[tuple[str, list[Face]]] = []
         if self.val_list:
-            parts.append(("val", self._index("train", list_file=self.val_list)))
-        present = present_subsets(self.root)
-        parts += [(name, self._index(name)) for name in ("common", "challenge", "test") if name in present]
+            parts.append(("val", self.source.faces("train", self.val_list)))
+        parts += [(name, self.source.faces(name)) for name in self.source.subsets()]
         if not parts and self._known_held_out is not None:
-            faces = self._index("train", list_file=self.train_list)
+            faces = self.source.faces("train", self.train_list)
             parts.append(("held-out", [face for face in faces if name_hash(face.name) in self._known_held_out]))
         elif not parts and self.hold_out:
             parts.append(("held-out", self.val_faces or self._partition().val))
         if not parts:
-            raise FileNotFoundError(
-                f"nothing to evaluate under data.root={self.root}: no common (helen/testset, lfpw/testset), challenge "
-                "(ibug) or test (300W/01_Indoor, 02_Outdoor) faces. Set data.root=..., or data.val_list=FILE for a "
-                "list of training faces; without any data.* a run is measured on the faces that validated it"
-            )
+            raise FileNotFoundError(self.source.nothing_to_evaluate())
         return [face for _, faces in parts for face in faces], [name for name, faces in parts for _ in faces]
 
     def held_out(self, names: Container[int]) -> None:
@@ -212,9 +211,7 @@ class FaceDataModule(L.LightningDataModule):
         return self._loader(self._dataset(faces, None), EpochBatches(len(faces), self.eval_batch_size, shuffle=False))
 
     def _partition(self) -> Partition:
-        return partition(
-            self._index, self.root, train_list=self.train_list, val_list=self.val_list, share=self.hold_out
-        )
+        return partition(self.source, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
 
     def _source(self, faces: list[Face], augmentation: Augmentation | None) -> ImageSource | None:
         """The crop cache of `faces`, built if need be; None to read the photographs."""

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 
 from facelm.data.augment import Augmentation, GeometricDraw
 from facelm.data.faces import Face
-from facelm.data.images import read_image
 from facelm.geometry.affine import FloatArray, Image, invert, transform, warp
 from facelm.geometry.boxes import crop_from_image
 from facelm.geometry.landmarks import LandmarkScheme
@@ -42,7 +41,7 @@ class Photographs:
 
     def load(self, index: int) -> tuple[Image, FloatArray]:
         """The whole photograph; stored and image pixels are the same."""
-        return read_image(self.faces[index].image), np.eye(3)
+        return self.faces[index].read(), np.eye(3)
 
 
 class FaceDataset(Dataset[dict[str, Any]]):

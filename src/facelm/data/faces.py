@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from facelm.geometry.affine import FloatArray
+from facelm.data.images import AS_STORED, read_image
+from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import Box
 
 
@@ -15,10 +17,11 @@ from facelm.geometry.boxes import Box
 class Face:
     """One annotated face.
 
-    `name` is its folder and file name without spaces and ending, `helen/trainset/100032540_1`; `folder` the first part.
+    `name` is its folder and file name without ending, `helen/trainset/100032540_1`; `folder` the first part.
+    `orientation` is how the photograph is turned before anything else, as EXIF counts: 1 leaves it as it is stored.
 
-    Convention: `landmarks_image` `[68, 2]` float64 and `box` are in image pixels; 0-based if indexed with
-    `pixel_origin=1`, as stored if with 0.
+    Convention: `landmarks_image` `[K, 2]` float64, NaN where a point is not labelled, and `box` are in pixels of the
+    turned image; 0-based if indexed with `pixel_origin=1`, as stored if with 0.
     """
 
     name: str
@@ -26,6 +29,41 @@ class Face:
     landmarks_image: FloatArray
     box: Box
     folder: str
+    orientation: int = AS_STORED
+
+    def read(self) -> Image:
+        """The pixels `[H, W, 3]` that the landmarks belong to; raises what `read_image` raises."""
+        return read_image(self.image, self.orientation)
+
+
+class FaceSource(Protocol):
+    """A data set: the faces of its splits. Nothing else in the package knows which one it is.
+
+    `published` are the subsets of which tables are made; a report says which of them are absent. `validates` are the
+    subsets that choose the best epoch where they are there, and the name of their union; `grouped` says the rule of
+    `group` in a sentence.
+    """
+
+    published: tuple[str, ...]
+    validates: tuple[str, tuple[str, ...]]
+    grouped: str
+
+    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+        """The faces of `train` or of a subset, sorted by name; of a list file, those alone that it names.
+
+        Raises:
+            FileNotFoundError: no photographs, annotations or list.
+            ValueError: faces that cannot be used, all of them named.
+        """
+
+    def subsets(self) -> list[str]:
+        """The names of the evaluation subsets that are there, each with its own faces."""
+
+    def group(self, face: Face) -> str:
+        """The photograph or clip that a face is of: what is held out of training is held out with all of it."""
+
+    def nothing_to_evaluate(self) -> str:
+        """What to say where there is no subset, in a sentence with its cure."""
 
 
 def name_hashes(faces: Iterable[Face]) -> list[int]:
@@ -39,10 +77,11 @@ def name_hash(name: str) -> int:
 
 
 def data_fingerprint(faces: Iterable[Face]) -> str:
-    """12 hex digits that change with any name or coordinate, whatever the order (start of a SHA-256)."""
+    """12 hex digits that change with any name, coordinate or turn, whatever the order (start of a SHA-256)."""
     digest = hashlib.sha256()
     for face in sorted(faces, key=lambda face: face.name):
-        digest.update(
-            face.name.encode("utf-8", "surrogateescape") + b"\0" + face.landmarks_image.astype("<f8").tobytes()
-        )
+        name = face.name.encode("utf-8", "surrogateescape")
+        digest.update(name + b"\0" + face.landmarks_image.astype("<f8").tobytes())
+        if face.orientation != AS_STORED:
+            digest.update(b"turned %d" % face.orientation)
     return digest.hexdigest()[:12]

@@ -4,6 +4,9 @@ Checking 3,148 photographs before training by decoding them takes minutes. The h
 the file says whether it was cut, so a check reads a few hundred bytes of each. A PNG that is damaged in between is
 found when it is decoded, by the checksums of its chunks, with its name in the message; `decoded_size` finds it before.
 A JPEG, and many a WebP, so damaged decodes nevertheless, to other pixels: they hold no checksums.
+
+A camera that was held upright writes the picture lying on its side, and into the header (EXIF) how a viewer should
+turn it. Points placed in a viewer belong to the turned picture; 300W's were placed on the pixels as they are stored.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,14 +31,31 @@ _CURE = "Unpack or download it again, or set data.on_error=skip to leave unreada
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
+_JPEG_APP1 = 0xE1
 _JPEG_SCAN = 0xDA
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-def read_image(path: Path) -> Image:
+AS_STORED = 1
+"""The EXIF orientation of a photograph that a viewer does not turn."""
+
+# How pixels [H, W, 3] as stored become upright, by EXIF orientation (EXIF 2.3, section 4.6.4).
+_TURNS: dict[int, Callable[[Image], Image]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels.transpose(1, 0, 2)[:, ::-1],
+    7: lambda pixels: pixels.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda pixels: pixels.transpose(1, 0, 2)[::-1],
+}
+_LIES_FROM = 5  # from here on, width and height are exchanged
+
+
+def read_image(path: Path, orientation: int = AS_STORED) -> Image:
     """The photograph's pixels: uint8 RGB `[H, W, 3]`; a grey one has three equal channels.
 
-    EXIF orientation is not applied: 300W was annotated on the pixels as they are stored.
+    They are turned by `orientation`, as EXIF counts them; what the file itself says of it does not matter here.
 
     Raises:
         ValueError: empty, cut short, a PNG with a wrong checksum, or nothing that OpenCV can decode; the message names
@@ -45,18 +66,28 @@ def read_image(path: Path) -> Image:
     header_size(io.BytesIO(content), path)  # OpenCV 4 paints what a cut JPEG lacks in grey and says nothing
     if content.startswith(_PNG) and (chunk := _damaged_chunk(content)):
         raise ValueError(f"{path}: the image is damaged: the checksum of its {chunk} chunk does not fit. {_CURE}")
+    pixels = decode(content, orientation)
+    if pixels is None:
+        raise ValueError(f"{path}: the image cannot be decoded; it is damaged, or of no kind OpenCV reads. {_CURE}")
+    return pixels
+
+
+def decode(content: bytes, orientation: int = AS_STORED) -> Image | None:
+    """The pixels `[H, W, 3]` uint8 RGB of an image file's bytes, turned by `orientation`; None where there are none."""
     try:  # through memory, since cv2.imread does not open every path that Python opens
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise ValueError(f"{path}: the image cannot be decoded; it is damaged, or of no kind OpenCV reads. {_CURE}")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        return None
+    cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # in place: large photographs are not held twice
+    turn, upright = _TURNS.get(orientation), np.asarray(pixels, np.uint8)
+    return np.ascontiguousarray(turn(upright) if turn else upright)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) as stored, from the header; a file that is empty or was cut is refused.
+def image_size(path: Path, orientation: int = AS_STORED) -> tuple[int, int]:
+    """(width, height) of what `read_image` gives, from the header; a file that is empty or was cut is refused.
 
     JPEG, PNG and WebP are told by their first bytes, whatever the ending; anything else is decoded.
 
@@ -66,13 +97,37 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     with path.open("rb") as stream:
         size = header_size(stream, path)
-    return decoded_size(path) if size is None else size
+    if size is None:
+        return decoded_size(path, orientation)
+    return size if orientation < _LIES_FROM else size[::-1]
 
 
-def decoded_size(path: Path) -> tuple[int, int]:
+def decoded_size(path: Path, orientation: int = AS_STORED) -> tuple[int, int]:
     """(width, height) of a photograph that can be decoded; raises what `read_image` raises."""
-    height, width, _ = read_image(path).shape
+    height, width, _ = read_image(path, orientation).shape
     return width, height
+
+
+def exif_orientation(stream: BinaryIO) -> int:
+    """How a JPEG, PNG or WebP says that it is to be turned, 1 to 8; 1 where it says nothing that can be read.
+
+    Reads headers only. In a TIFF this is no remark for viewers but part of the format: OpenCV turns it in any case.
+    """
+    stream.seek(0)
+    start = stream.read(12)
+    try:
+        if start.startswith(b"\xff\xd8"):
+            places = (_exif_place(stream) for code, _ in _segments(stream) if code == _JPEG_APP1)
+            tiff = next(filter(None, places), None)
+        elif start.startswith(_PNG):
+            tiff = _chunk_place(stream, len(_PNG), b"eXIf")
+        elif start.startswith(b"RIFF") and start[8:] == b"WEBP":
+            tiff = _chunk_place(stream, 12, b"EXIF")
+        else:
+            tiff = None
+        return AS_STORED if tiff is None else _orientation_tag(stream, tiff)
+    except (EOFError, struct.error):
+        return AS_STORED
 
 
 def header_size(stream: BinaryIO, path: Path | str, cure: str = _CURE) -> tuple[int, int] | None:
@@ -108,21 +163,31 @@ def _take(stream: BinaryIO, count: int) -> bytes:
     return taken
 
 
-def _jpeg_size(stream: BinaryIO) -> tuple[int, int]:
-    """(width, height) of a JPEG that has its end marker (ITU-T T.81, annex B)."""
-    size = (0, 0)
-    code = 0
-    stream.seek(2)
+def _segments(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+    """(marker, length) of a JPEG's segments up to its first scan; the stream stands at the segment's content.
+
+    Convention: ITU-T T.81, annex B.
+    """
+    code, end = 0, 2
     while code != _JPEG_SCAN:
+        stream.seek(end)
         marker = _take(stream, 2)
         while marker[0] != 0xFF or marker[1] in (0x00, 0xFF):  # fill bytes, and garbage that decoders pass over too
             marker = marker[1:] + _take(stream, 1)
         code = marker[1]
-        length = int.from_bytes(_take(stream, 2), "big") - 2
+        length = max(int.from_bytes(_take(stream, 2), "big") - 2, 0)
+        end = stream.tell() + length
+        yield code, length
+    stream.seek(end)
+
+
+def _jpeg_size(stream: BinaryIO) -> tuple[int, int]:
+    """(width, height) of a JPEG that has its end marker."""
+    size = (0, 0)
+    for code, _ in _segments(stream):
         if code in _JPEG_FRAMES:
             height, width = struct.unpack(">xHH", _take(stream, 5))
-            size, length = (width, height), length - 5
-        stream.seek(max(length, 0), os.SEEK_CUR)
+            size = (width, height)
     scan = stream.tell()
     stream.seek(-2, os.SEEK_END)
     if stream.read() != _JPEG_END:  # some cameras and editors write more after the end
@@ -175,3 +240,37 @@ def _webp_size(stream: BinaryIO) -> tuple[int, int]:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     width, height = struct.unpack("<6xHH", body)
     return width & 0x3FFF, height & 0x3FFF
+
+
+def _exif_place(stream: BinaryIO) -> int | None:
+    """Where the EXIF of the segment or chunk starts that the stream stands at; None where it holds something else."""
+    return stream.tell() if _take(stream, 6) == b"Exif\0\0" else None
+
+
+def _chunk_place(stream: BinaryIO, place: int, wanted: bytes) -> int | None:
+    """Where the EXIF starts in a PNG (`wanted` is b"eXIf") or a WebP (b"EXIF") whose chunks start at `place`."""
+    of_png = wanted == b"eXIf"
+    while True:
+        stream.seek(place)
+        start = stream.read(8)
+        if len(start) < 8:
+            return None
+        length, kind = struct.unpack(">I4s", start) if of_png else struct.unpack("<4sI", start)[::-1]
+        if kind == wanted:
+            return _exif_place(stream) or place + 8  # some writers repeat the JPEG's mark
+        place += 12 + length if of_png else 8 + length + length % 2
+
+
+def _orientation_tag(stream: BinaryIO, tiff: int) -> int:
+    """The orientation in the first directory of the TIFF structure that starts at `tiff`."""
+    stream.seek(tiff)
+    order = "<" if _take(stream, 2) == b"II" else ">"
+    _, offset = struct.unpack(f"{order}HI", _take(stream, 6))
+    stream.seek(tiff + offset)
+    (count,) = struct.unpack(f"{order}H", _take(stream, 2))
+    for _ in range(count):
+        tag, kind, _, value = struct.unpack(f"{order}HHI4s", _take(stream, 12))
+        if tag == 0x0112 and kind in (3, 4):
+            number = int(struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", value)[0])
+            return number if number in _TURNS else AS_STORED
+    return AS_STORED

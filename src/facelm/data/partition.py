@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from facelm.data.faces import Face
-from facelm.data.w300.index import present_subsets
+from facelm.data.faces import Face, FaceSource
 
 log = logging.getLogger(__name__)
 
@@ -26,65 +22,70 @@ class Partition:
 
 
 def partition(
-    index: Callable[..., list[Face]],
-    root: Path,
-    *,
-    train_list: str | None = None,
-    val_list: str | None = None,
-    share: float = 0.1,
+    source: FaceSource, *, train_list: str | None = None, val_list: str | None = None, share: float = 0.1
 ) -> Partition:
     """The faces of `train_list`, or all training faces, and those that validate, which are taken out of them.
 
-    Validation: the faces of `val_list` if given; else the subset `full` (or what is there of it), as both references
-    do, and the log says that the best epoch is then chosen on the reported set; else, with no test subset on disk,
-    `share` of the training photographs.
-
-    Args:
-        index: `index_faces` of `root`, which takes a split and `list_file`.
-        root: the data's folder.
-        train_list: a file with names of training faces.
-        val_list: a file with names of training faces.
-        share: of the training photographs; 0 leaves none to validate.
+    Validation: the faces of `val_list` if given; else the subsets by which `source` validates (of 300W `full`, as both
+    references do, or what is there of it; the log says that the best epoch is then chosen on the reported set); else
+    `share` of the training photographs, 0 leaves none. Both lists hold names of training faces.
 
     Raises:
-        ValueError: the lists share a face, or no face is left to train on; and what `index_faces` raises.
+        ValueError: the lists share a face, or no face is left to train on; and what `source` raises.
     """
-    train = index("train", list_file=train_list)
-    present = present_subsets(root)
+    train = source.faces("train", train_list)
+    union, validating = source.validates
+    there = [name for name in source.subsets() if name in validating]
     if val_list:
-        name, val = "val", index("train", list_file=val_list)
+        name, val = "val", source.faces("train", val_list)
         train = _without(val, train, both_listed=train_list is not None)
-    elif subsets := [name for name in ("common", "challenge") if name in present]:
-        name = "full" if len(subsets) == 2 else subsets[0]
-        val = [face for subset in subsets for face in index(subset)]
+    elif there:
+        name = union if len(there) == len(validating) else there[0]
+        val = [face for subset in there for face in source.faces(subset)]
         log.info(
-            f"validation on {name}: the best epoch is chosen on the reported set, as both references do. "
-            "data.val_list=FILE chooses it on other faces"
+            f"validation on {name}: the best epoch is chosen on the reported set. data.val_list=FILE chooses it on "
+            "other faces"
         )
     elif share == 0:
         name, val = "", []
-        log.info(f"no validation: there is no validation subset under {root}, and data.hold_out=0")
+        log.info("no validation: there is no validation subset, and data.hold_out=0")
     else:
         name = "held-out"
-        train, val = hold_out(train, share)
-        log.info(f"no validation subset under {root}: {len(val)} training faces are held out")
-    if not train:
-        raise ValueError(
-            f"no face is left to train on: all {len(val)} validate. Change data.train_list or data.val_list; "
-            "data.hold_out=0 trains on every face"
+        total, groups = len(train), _groups(source, train)
+        train, val = hold_out(source, train, share)
+        log.info(
+            f"no validation subset: {len(val):,} of {total:,} training faces are held out, "
+            f"{_groups(source, val):,} of {groups:,} photographs or clips. {source.grouped}"
         )
+    if not train:
+        rule = f"{source.grouped} " if name == "held-out" else ""
+        raise ValueError(
+            f"no face is left to train on: all {len(val)} validate. {rule}Change "
+            "data.train_list or data.val_list; data.hold_out=0 trains on every face"
+        )
+    _warn_of_leaks(source, train, val)
     return Partition(train, val, name)
 
 
-def hold_out(faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:
+def hold_out(source: FaceSource, faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:
     """(kept, held out): about `share` of the photographs with all their faces, the same ones every time.
 
-    AFW and Helen name the faces of one photograph PHOTO_1, PHOTO_2, ...; they stay together.
+    Faces of one photograph, or frames of one clip, stay together: apart, they would validate on what was trained on.
     """
-    photographs = sorted({_photograph(face) for face in faces})
+    photographs = sorted({source.group(face) for face in faces})
     chosen = np.random.default_rng(0).permutation(len(photographs))[: max(1, round(share * len(photographs)))]
     held = {photographs[i] for i in chosen}
-    return [f for f in faces if _photograph(f) not in held], [f for f in faces if _photograph(f) in held]
+    return [f for f in faces if source.group(f) not in held], [f for f in faces if source.group(f) in held]
+
+
+def _warn_of_leaks(source: FaceSource, train: list[Face], val: list[Face]) -> None:
+    """Says it where a photograph is on both sides, which only lists or files can do."""
+    shared = {source.group(face) for face in train} & {source.group(face) for face in val}
+    if shared:
+        log.warning(
+            f"{len(shared)} photographs have faces that train and faces that validate, for example '{min(shared)}': "
+            "val/nme is better than on photographs that were never seen"
+        )
 
 
 def _without(val: list[Face], train: list[Face], *, both_listed: bool) -> list[Face]:
@@ -100,5 +101,5 @@ def _without(val: list[Face], train: list[Face], *, both_listed: bool) -> list[F
     return [face for face in train if face.name not in shared]
 
 
-def _photograph(face: Face) -> str:
-    return re.sub(r"(?<=\d)_\d{1,2}$", "", face.name)  # lfpw's image_0001 has no such ending
+def _groups(source: FaceSource, faces: list[Face]) -> int:
+    return len({source.group(face) for face in faces})

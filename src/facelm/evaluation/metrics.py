@@ -56,11 +56,21 @@ def per_face_error(distances: FloatArray, normaliser: FloatArray, visible: NDArr
         return np.asarray(np.where(seen, distances, 0.0).sum(axis=1) / (normaliser * seen.sum(axis=1)))
 
 
+def labelled(target: FloatArray) -> NDArray[np.bool_]:
+    """Which landmarks of `target` `[N, K, 2]` are labelled, `[N, K]`."""
+    return np.asarray(np.isfinite(target).all(axis=-1))
+
+
 def region_errors(
-    distances: FloatArray, normaliser: FloatArray, scheme: LandmarkScheme = IBUG68
+    distances: FloatArray,
+    normaliser: FloatArray,
+    scheme: LandmarkScheme = IBUG68,
+    visible: NDArray[Any] | None = None,
 ) -> dict[str, FloatArray]:
     """`per_face_error` over the landmarks of each region: name -> `[N]`."""
-    return {name: per_face_error(distances[:, list(indices)], normaliser) for name, indices in scheme.regions.items()}
+    seen = np.ones(distances.shape, dtype=bool) if visible is None else visible
+    columns = {name: list(indices) for name, indices in scheme.regions.items()}
+    return {name: per_face_error(distances[:, one], normaliser, seen[:, one]) for name, one in columns.items()}
 
 
 # --- From errors to numbers -----------------------------------------------------------------------------------------
@@ -143,11 +153,16 @@ def paired_bootstrap(
 
 
 def mean_shape(landmarks: FloatArray, center: FloatArray, side: FloatArray) -> FloatArray:
-    """The average face `[K, 2]` of landmarks `[N, K, 2]`, in units of each face's box.
+    """The average face `[K, 2]` of landmarks `[N, K, 2]`, in units of each face's box; NaN (not labelled) is left out.
 
     Convention: (0, 0) is the box's centre and 1 its side, for boxes with `center` `[N, 2]` and `side` `[N]`.
     """
-    return np.asarray(((landmarks - center[:, None]) / side[:, None, None]).mean(axis=0))
+    shapes = (landmarks - center[:, None]) / side[:, None, None]
+    if np.isfinite(shapes).all():
+        return np.asarray(shapes.mean(axis=0))
+    known = np.isfinite(shapes)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, shapes, 0.0).sum(axis=0) / known.sum(axis=0))
 
 
 def mean_shape_in_box(shape: FloatArray, center: FloatArray, side: FloatArray) -> FloatArray:
@@ -163,11 +178,15 @@ def mean_shape_in_box(shape: FloatArray, center: FloatArray, side: FloatArray) -
 
 @dataclass(eq=False)  # not frozen: torchmetrics refuses to pass frozen dataclasses on
 class FacePredictions:
-    """Landmarks in the image, each face once, in the order of `index` `[N]`: `predicted`, `target` `[N, K, 2]`."""
+    """Landmarks in the image, each face once, in the order of `index` `[N]`: `predicted`, `target` `[N, K, 2]`.
+
+    A target of NaN is not labelled. `side` `[N]` is that of the faces' boxes in pixels, where it is known.
+    """
 
     index: IntArray
     predicted: FloatArray
     target: FloatArray
+    side: FloatArray | None = None
 
 
 class LandmarkErrors(Metric):
@@ -183,6 +202,7 @@ class LandmarkErrors(Metric):
     index: list[Tensor]
     predicted: list[Tensor]
     target: list[Tensor]
+    side: list[Tensor]
 
     def __init__(self, num_landmarks: int = IBUG68.num_landmarks, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -190,11 +210,11 @@ class LandmarkErrors(Metric):
         # States are flat and of the metric's own dtype, since torchmetrics gathers an empty one-dimensional tensor
         # of that dtype from a rank that has seen no face; any other shape or dtype would hang or crash the others.
         self.set_dtype(torch.float64)
-        for state in ("index", "predicted", "target"):
+        for state in ("index", "predicted", "target", "side"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
-    def update(self, index: Tensor, predicted_image: Tensor, target_image: Tensor) -> None:
-        """Adds a batch: `index` `[B]`, landmarks `[B, K, 2]`.
+    def update(self, index: Tensor, predicted_image: Tensor, target_image: Tensor, side: Tensor | None = None) -> None:
+        """Adds a batch: `index` `[B]`, landmarks `[B, K, 2]`, and `side` `[B]` of the boxes where it is known.
 
         Convention: landmarks are in image pixels.
 
@@ -210,6 +230,7 @@ class LandmarkErrors(Metric):
         self.index.append(index.detach().double())  # exact up to 2^53 faces
         self.predicted.append(predicted_image.detach().double().flatten())
         self.target.append(target_image.detach().double().flatten())
+        self.side.append((torch.full((len(index),), torch.nan) if side is None else side).to(self.index[-1]))
 
     def compute(self) -> FacePredictions:
         """Every face that any rank has seen, once, sorted by index.
@@ -224,4 +245,5 @@ class LandmarkErrors(Metric):
             dim_zero_cat(state).cpu().numpy().reshape(-1, self.num_landmarks, 2)[first]
             for state in (self.predicted, self.target)
         )
-        return FacePredictions(index, predicted, target)
+        side = dim_zero_cat(self.side).cpu().numpy()[first]
+        return FacePredictions(index, predicted, target, side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import cv2
@@ -46,6 +47,21 @@ def draw_landmarks(
         _draw_face(canvas, truth, scheme, truth_color, face)
     _draw_face(canvas, landmarks_image, scheme, color, face)
     return canvas
+
+
+def encoded(image: Image, ending: str, options: Sequence[int] = ()) -> bytes:
+    """`image` `[H, W, 3]` (RGB) as a file of that ending, such as .png; OpenCV's imwrite does not open every path.
+
+    Raises:
+        ValueError: OpenCV cannot encode it, a JPEG of more than 65,500 pixels on a side for one.
+    """
+    try:
+        written, content = cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [*options])
+    except cv2.error:
+        written = False
+    if not written:
+        raise ValueError(f"OpenCV cannot write a picture of {image.shape[1]} x {image.shape[0]} pixels as {ending}")
+    return bytes(content.tobytes())
 
 
 def _draw_face(canvas: Image, landmarks: FloatArray, scheme: LandmarkScheme, color: Color, face: float) -> None:

@@ -14,13 +14,11 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from rich import box
 from rich.console import Console
@@ -28,9 +26,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from facelm.evaluation.overlay import draw_face_tile
+from facelm.evaluation.overlay import draw_face_tile, encoded
 from facelm.evaluation.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
 from facelm.evaluation.scores import EvaluationResult, SubsetScores
+from facelm.files import cell, write_whole
 
 Published = Mapping[str, Mapping[str, float]]
 """Numbers to stand beside ours: source -> subset -> inter-ocular NME in percent."""
@@ -77,7 +76,7 @@ def write_report(
     except OSError as error:
         raise _cannot_write(folder, error) from error
     _write(folder / "summary.json", _json(summary(result, facts=facts, published=published, notes=notes)))
-    _write(folder / "per_face.csv", per_face_csv(result).encode())
+    _write(folder / "per_face.csv", per_face_csv(result).encode(errors="surrogateescape"))
     _write(folder / "table.md", markdown_table(result, published=published, notes=notes).encode())
     _write(folder / "ced.png", ced_plot(result))
     _write(folder / "regions.png", regions_plot(result))
@@ -143,7 +142,7 @@ def per_face_csv(result: EvaluationResult) -> str:
     for row, name in enumerate(result.names):
         subsets = "+".join(subset for subset, mask in result.masks.items() if mask[row])
         values = (100 * float(column[row]) for column in columns.values())
-        writer.writerow([name, subsets, *(f"{value:.6f}" if math.isfinite(value) else "" for value in values)])
+        writer.writerow([cell(name), subsets, *(f"{value:.6f}" if math.isfinite(value) else "" for value in values)])
     return text.getvalue()
 
 
@@ -157,10 +156,10 @@ def _write_worst_faces(folder: Path, result: EvaluationResult, image_of: ImageOf
         image = image_of(int(faces.index[row]))
         tile = draw_face_tile(image, faces.predicted[row], result.scheme, truth=faces.target[row])
         file = f"worst/{rank:02d}.png"
-        _write(folder / file, cv2.imencode(".png", cv2.cvtColor(tile, cv2.COLOR_RGB2BGR))[1].tobytes())
+        _write(folder / file, encoded(tile, ".png"))
         subsets = "+".join(subset for subset, mask in result.masks.items() if mask[row])
-        writer.writerow([rank, result.names[row], subsets, f"{error:.6f}" if math.isfinite(error) else "", file])
-    _write(folder / "worst.csv", text.getvalue().encode())
+        writer.writerow([rank, cell(result.names[row]), subsets, f"{error:.6f}" if math.isfinite(error) else "", file])
+    _write(folder / "worst.csv", text.getvalue().encode(errors="surrogateescape"))
 
 
 # --- The table ------------------------------------------------------------------------------------------------------
@@ -272,14 +271,10 @@ def _console_table(result: EvaluationResult, published: Published, title: str | 
 
 def _write(path: Path, content: bytes) -> None:
     """Writes `content` whole or not at all: a full disk leaves the file of an earlier report as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_whole(path, content)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _cannot_write(path: PurePath, error: OSError) -> OSError:

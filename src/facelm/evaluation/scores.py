@@ -19,12 +19,13 @@ from facelm.evaluation.metrics import (
     auc,
     bootstrap_interval,
     failure_rate,
+    labelled,
     nme,
     per_face_error,
     point_distances,
     region_errors,
 )
-from facelm.geometry.landmarks import IBUG68, FloatArray, LandmarkScheme, box_size, interocular, interpupil
+from facelm.geometry.landmarks import IBUG68, FloatArray, LandmarkScheme, box_size, interpupil, normaliser
 
 BoolArray = NDArray[np.bool_]
 
@@ -34,7 +35,7 @@ THRESHOLDS = (0.08, 0.10)
 
 @dataclass(frozen=True)
 class FaceErrors:
-    """The errors `[N]` of N faces under each normaliser, and the inter-ocular ones of each region."""
+    """The errors `[N]` of N faces under each normaliser, and those of each region; `nme` has the scheme's own."""
 
     nme: FloatArray
     nme_interpupil: FloatArray
@@ -42,17 +43,21 @@ class FaceErrors:
     regions: Mapping[str, FloatArray]
 
 
-def face_errors(predicted: FloatArray, target: FloatArray, scheme: LandmarkScheme = IBUG68) -> FaceErrors:
-    """All errors of faces with landmarks `[N, K, 2]`; the normalisers come from `target`.
+def face_errors(
+    predicted: FloatArray, target: FloatArray, scheme: LandmarkScheme = IBUG68, side: FloatArray | None = None
+) -> FaceErrors:
+    """All errors of faces with landmarks `[N, K, 2]`; the normalisers come from `target`, or `side` `[N]` of the boxes.
+
+    Landmarks whose `target` is NaN are not labelled and do not count.
 
     Convention: both in the same frame. Published errors are measured in image pixels.
     """
-    distances, between_eyes = point_distances(predicted, target), interocular(target, scheme)
+    distances, length, seen = point_distances(predicted, target), normaliser(target, scheme, side), labelled(target)
     return FaceErrors(
-        nme=per_face_error(distances, between_eyes),
-        nme_interpupil=per_face_error(distances, interpupil(target, scheme)),
-        nme_box=per_face_error(distances, box_size(target)),
-        regions=region_errors(distances, between_eyes, scheme),
+        nme=per_face_error(distances, length, seen),
+        nme_interpupil=per_face_error(distances, interpupil(target, scheme), seen),
+        nme_box=per_face_error(distances, box_size(target), seen),
+        regions=region_errors(distances, length, scheme, seen),
     )
 
 
@@ -162,8 +167,9 @@ def evaluate_faces(
             f"{n} predictions, {len(names)} names, masks of another length: {wrong or 'none'}. "
             "Was every face predicted? Names and masks must follow the rows of the predictions"
         )
-    errors = face_errors(predictions.predicted, predictions.target, scheme)
-    baseline = None if mean_shape_image is None else face_errors(mean_shape_image, predictions.target, scheme)
+    side, target = predictions.side, predictions.target
+    errors = face_errors(predictions.predicted, target, scheme, side)
+    baseline = None if mean_shape_image is None else face_errors(mean_shape_image, target, scheme, side)
     return EvaluationResult(
         names=tuple(names),
         predictions=predictions,

@@ -6,14 +6,23 @@ when it is built, so a typo in a table cannot reach training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facelm import checked
+from facelm.geometry.schemes import known_schemes, read_scheme, scheme_entries
+
 FloatArray = NDArray[np.float64]
+
+
+NORMALISERS = ("interocular", "interpupil", "box")
+"""What an error is divided by: the distance of the outer eye corners or eye centres, or the side of the face's box."""
 
 
 @dataclass(frozen=True)
@@ -21,115 +30,145 @@ class LandmarkScheme:
     """A set of named, ordered landmarks.
 
     `mirror[i]` is the index that landmark `i` has in a mirrored photograph. `regions` divides all indices.
-    `outer_eyes` are the two outer eye corners (image left first); `eyes` the contours of both eyes (image left first).
-    `contours` are polylines for drawing; a closed one repeats its first index.
+    `normaliser`, one of NORMALISERS, is what this scheme's errors are published in. `outer_eyes` are the two outer eye
+    corners (image left first) and `eyes` the points whose mean is the centre of each eye; empty where there are none.
+    `contours` are polylines for drawing; a closed one repeats its first index. `names` says what the landmarks are
+    called, where they have names.
 
     Raises:
-        ValueError: the mirror is no involution, the regions do not divide the indices, or an index is out of range.
+        ValueError: the mirror is no involution, the regions do not divide the indices, an index is out of range, or
+            the points that the normaliser needs are not there, or are one point.
     """
 
     name: str
     num_landmarks: int
     mirror: tuple[int, ...]
     regions: Mapping[str, tuple[int, ...]]
-    outer_eyes: tuple[int, int]
-    eyes: tuple[tuple[int, ...], tuple[int, ...]]
-    contours: tuple[tuple[int, ...], ...]
+    outer_eyes: tuple[int, ...] = ()
+    eyes: tuple[tuple[int, ...], ...] = ()
+    contours: tuple[tuple[int, ...], ...] = ()
+    normaliser: str = "interocular"
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        indices = list(range(self.num_landmarks))
-        if sorted(self.mirror) != indices or any(self.mirror[self.mirror[i]] != i for i in indices):
-            raise ValueError(f"scheme {self.name!r}: mirror must swap pairs (an involution) of 0..{indices[-1]}")
-        if sorted(i for region in self.regions.values() for i in region) != indices:
-            raise ValueError(f"scheme {self.name!r}: regions must hold every index of 0..{indices[-1]} exactly once")
-        used = {*self.outer_eyes, *self.eyes[0], *self.eyes[1], *(i for line in self.contours for i in line)}
-        if not used <= set(indices):
-            raise ValueError(f"scheme {self.name!r}: indices out of range: {sorted(used - set(indices))}")
-        if self.mirror[self.outer_eyes[0]] != self.outer_eyes[1]:
-            raise ValueError(f"scheme {self.name!r}: outer_eyes {self.outer_eyes} are not each other's mirror image")
+        for wrong in self._mistakes():
+            raise ValueError(f"scheme {self.name!r}: {wrong}")
         object.__setattr__(self, "regions", dict(self.regions))  # a copy; a read-only proxy could not be pickled
 
-
-def _span(first: int, last: int) -> tuple[int, ...]:
-    """All indices from `first` to `last`, both included."""
-    return tuple(range(first, last + 1))
-
-
-# Left and right are those of the image, as in the figure on iBUG's page (there 1-based).
-_IBUG68_PAIRS = (
-    *((i, 16 - i) for i in range(8)),  # jaw; 8 is the chin
-    *((17 + i, 26 - i) for i in range(5)),  # brows
-    *((31 + i, 35 - i) for i in range(2)),  # nostrils; 27-30 and 33 lie on the axis
-    *((36 + i, 45 - i) for i in range(4)),  # eyes, upper lid and corners
-    *((40 + i, 47 - i) for i in range(2)),  # eyes, lower lid
-    *((48 + i, 54 - i) for i in range(3)),  # outer lip, upper half; 51 lies on the axis
-    *((55 + i, 59 - i) for i in range(2)),  # outer lip, lower half; 57 lies on the axis
-    *((60 + i, 64 - i) for i in range(2)),  # inner lip, upper half; 62 lies on the axis
-    (65, 67),  # inner lip, lower half; 66 lies on the axis
-)
-
-
-def _mirror_from_pairs(num_landmarks: int, pairs: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """The permutation that swaps each pair and leaves every other index where it is."""
-    mirror = list(range(num_landmarks))
-    for left, right in pairs:
-        mirror[left], mirror[right] = right, left
-    return tuple(mirror)
-
-
-IBUG68 = LandmarkScheme(
-    name="ibug68",
-    num_landmarks=68,
-    mirror=_mirror_from_pairs(68, _IBUG68_PAIRS),
-    regions={
-        "jaw": _span(0, 16),
-        "brows": _span(17, 26),
-        "nose": _span(27, 35),
-        "eyes": _span(36, 47),
-        "mouth": _span(48, 67),
-    },
-    outer_eyes=(36, 45),
-    eyes=(_span(36, 41), _span(42, 47)),
-    contours=(
-        _span(0, 16),
-        _span(17, 21),
-        _span(22, 26),
-        _span(27, 30),
-        _span(31, 35),
-        (*_span(36, 41), 36),
-        (*_span(42, 47), 42),
-        (*_span(48, 59), 48),
-        (*_span(60, 67), 60),
-    ),
-)
-
-SCHEMES: Mapping[str, LandmarkScheme] = MappingProxyType({IBUG68.name: IBUG68})
+    def _mistakes(self) -> Iterator[str]:
+        indices = set(range(self.num_landmarks))
+        last = self.num_landmarks - 1
+        if sorted(self.mirror) != sorted(indices) or any(self.mirror[self.mirror[i]] != i for i in indices):
+            yield f"mirror must swap pairs (an involution) of 0..{last}"
+        in_regions = Counter(i for region in self.regions.values() for i in region)
+        for problem, which in (
+            ("name points that the scheme has not", set(in_regions) - indices),
+            ("leave out", indices - set(in_regions)),
+            ("name twice", {i for i, count in in_regions.items() if count > 1}),
+        ):
+            if which:
+                yield f"regions {problem}: {_few(which)}; they must hold every index of 0..{last} exactly once"
+        eyes = [i for eye in self.eyes for i in eye]
+        used = {*self.outer_eyes, *eyes, *(i for line in self.contours for i in line)}
+        if used - indices:
+            yield f"indices out of range: {_few(used - indices)}"
+        if self.outer_eyes and self.mirror[self.outer_eyes[0]] != self.outer_eyes[1]:
+            yield f"outer_eyes {self.outer_eyes} are not each other's mirror image"
+        if self.outer_eyes and self.outer_eyes[0] == self.outer_eyes[1]:
+            yield f"outer_eyes are one point, {self.outer_eyes[0]}: no error could be divided by their distance"
+        if self.eyes and (not all(self.eyes) or set(self.eyes[0]) == set(self.eyes[1])):
+            yield "eyes must be two lists of different points"
+        if self.normaliser not in NORMALISERS:
+            yield f"normaliser is one of {', '.join(NORMALISERS)}, got {self.normaliser!r}"
+        needs = {"interocular": "outer_eyes", "interpupil": "eyes"}.get(self.normaliser)
+        if needs and not getattr(self, needs):
+            yield f"normaliser {self.normaliser} needs {needs}; box needs no points"
+        if self.names and (len(self.names) != self.num_landmarks or len(set(self.names)) != len(self.names)):
+            yield f"names must be {self.num_landmarks} different ones"
 
 
-def get_scheme(name: str) -> LandmarkScheme:
-    """The scheme of that name.
+def _few(indices: Iterable[int]) -> str:
+    ordered = sorted(indices)
+    return ", ".join(map(str, ordered[:8])) + (", ..." if len(ordered) > 8 else "")
+
+
+def get_scheme(source: str | Path | Mapping[str, Any] | LandmarkScheme) -> LandmarkScheme:
+    """The scheme that a name of `conf/landmarks`, a file, or a mapping of such a file's entries says; or itself.
 
     Raises:
-        ValueError: no such scheme.
+        FileNotFoundError: no such scheme or file.
+        ValueError: what it says is no scheme.
     """
-    if name not in SCHEMES:
-        raise ValueError(f"no landmark scheme {name!r}; known: {', '.join(sorted(SCHEMES))}. Check `landmarks=`")
-    return SCHEMES[name]
+    if isinstance(source, LandmarkScheme):
+        return source
+    return LandmarkScheme(**(scheme_entries(source) if isinstance(source, Mapping) else read_scheme(source)))
+
+
+def told_scheme(said: object) -> LandmarkScheme:
+    """The scheme that a checkpoint or card says: whole, or (older ones) the name of one that comes with facelm.
+
+    Raises:
+        ValueError: neither. No file that it names is read.
+    """
+    if isinstance(said, str):
+        if said not in known_schemes():
+            raise ValueError(f"no landmark scheme {checked.shown(said)}; known: {', '.join(known_schemes())}")
+        return get_scheme(said)
+    entries = checked.mapping(said, "a landmark scheme")
+    if "file" in entries:
+        raise ValueError("a landmark scheme that is told whole names no file")
+    return get_scheme(entries)
+
+
+def plain_scheme(scheme: LandmarkScheme) -> dict[str, Any]:
+    """`scheme` as plain values, from which `get_scheme` makes it again."""
+    plain: dict[str, Any] = {
+        "name": scheme.name,
+        "points": list(scheme.names) or scheme.num_landmarks,
+        "mirror": [[i, partner] for i, partner in enumerate(scheme.mirror) if i < partner],
+        "regions": {name: list(indices) for name, indices in scheme.regions.items()},
+        "normaliser": scheme.normaliser,
+        "contours": [list(line) for line in scheme.contours],
+    }
+    if scheme.outer_eyes:
+        plain["outer_eyes"] = list(scheme.outer_eyes)
+    if scheme.eyes:
+        plain["eyes"] = [list(eye) for eye in scheme.eyes]
+    return plain
+
+
+IBUG68 = get_scheme("ibug68")
+
+
+def normaliser(landmarks: FloatArray, scheme: LandmarkScheme, side: FloatArray | None = None) -> FloatArray:
+    """The length that divides the scheme's errors, `[N]` for landmarks `[N, K, 2]`; `side` `[N]` is that of the boxes.
+
+    NaN where a point that it needs is not labelled, or a box is not known.
+    """
+    if scheme.normaliser == "interocular":
+        return interocular(landmarks, scheme)
+    if scheme.normaliser == "interpupil":
+        return interpupil(landmarks, scheme)
+    return np.full(landmarks.shape[:-2], np.nan) if side is None else side
 
 
 def interocular(landmarks: FloatArray, scheme: LandmarkScheme = IBUG68) -> FloatArray:
-    """Distance of the outer eye corners, `[N]` for landmarks `[N, K, 2]`; the usual normaliser on 300W."""
+    """Distance of the outer eye corners, `[N]` for landmarks `[N, K, 2]`; 300W's usual normaliser; NaN without them."""
+    if not scheme.outer_eyes:
+        return np.full(landmarks.shape[:-2], np.nan)
     left, right = scheme.outer_eyes
     return np.asarray(np.linalg.norm(landmarks[..., left, :] - landmarks[..., right, :], axis=-1))
 
 
 def interpupil(landmarks: FloatArray, scheme: LandmarkScheme = IBUG68) -> FloatArray:
-    """Distance of the eye centres (mean of each eye's contour), `[N]` for landmarks `[N, K, 2]`."""
+    """Distance of the eye centres (mean of each eye's points), `[N]` for landmarks `[N, K, 2]`; NaN without them."""
+    if not scheme.eyes:
+        return np.full(landmarks.shape[:-2], np.nan)
     left, right = (landmarks[..., list(eye), :].mean(axis=-2) for eye in scheme.eyes)
     return np.asarray(np.linalg.norm(left - right, axis=-1))
 
 
 def box_size(landmarks: FloatArray) -> FloatArray:
-    """sqrt(width * height) of the tight landmark box, `[N]` for landmarks `[N, K, 2]`."""
-    extent = landmarks.max(axis=-2) - landmarks.min(axis=-2)
+    """sqrt(width * height) of the tight box of the labelled landmarks, `[N]` for landmarks `[N, K, 2]`."""
+    extent = np.fmax.reduce(landmarks, axis=-2) - np.fmin.reduce(landmarks, axis=-2)
     return np.asarray(np.sqrt(extent[..., 0] * extent[..., 1]))

@@ -22,15 +22,26 @@ from torch import nn
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.evaluation.metrics import mean_shape
+from facelm.geometry.landmarks import get_scheme
 from facelm.launch import ddp, slurm
 from facelm.launch.ddp import environment_plugins, resolve_devices
+from facelm.launch.errors import sentence
+from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
+from facelm.models import own
 from facelm.models.spec import ModelSpec
+from facelm.models.weights import load_weights
 from facelm.training.batch_norm import WarmedStatistics
 from facelm.training.callbacks import FiniteLoss, WarmedEMA, WholeFileCheckpoints, checkpoints, console
 from facelm.training.lit import LitLandmarks
 from facelm.training.schedule import Schedule
 from facelm.training.throughput import Throughput
+
+HRNET = "facelm.models.build_model"
+"""`_target_` of conf/model: facelm's own networks, by name."""
+
+OF_HRNET = ("name", "init", "bn_momentum")
+"""Keys of conf/model that a network of the user's own gets only if its constructor has an argument of that name."""
 
 
 def build(node: Any, **extra: Any) -> Any:
@@ -69,21 +80,68 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return compose("train", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"{str(error).strip()}\n(overrides: {' '.join(overrides) or 'none'})") from error
+        raise ValueError(f"{sentence(error)}\n(overrides: {' '.join(overrides) or 'none'})") from error
 
 
 def model_spec(cfg: DictConfig) -> ModelSpec:
     """What the weights of this run will mean."""
+    network = network_class(cfg)
     return ModelSpec(
-        architecture=cfg.model.name,
-        scheme=cfg.landmarks,
+        architecture=cfg.model._target_ if network else cfg.model.name,
+        arguments=network_arguments(cfg.model, network) if network else {},
+        scheme=get_scheme(plain(cfg.landmarks)),
         crop_size=cfg.crop.size,
         crop_scale=cfg.crop.scale,
         codec=plain(cfg.codec),
         flip=cfg.inference.flip,
         annotation_shift=cfg.inference.annotation_shift,
-        pixel_origin=cfg.data.pixel_origin,
+        pixel_origin=cfg.data.get("pixel_origin", 1),  # 300W's affair
     )
+
+
+def network_class(cfg: DictConfig) -> own.Network | None:
+    """The class of the user's own that `model._target_` names; None for facelm's networks.
+
+    Raises:
+        ValueError: there is none such.
+    """
+    return None if cfg.model._target_ == HRNET else own.named(cfg.model._target_)
+
+
+def network_arguments(model: DictConfig, network: own.Network) -> dict[str, Any]:
+    """The constructor's arguments for a class of the user's own: the keys of `model`, without those of facelm's."""
+    takes = own.takes(network)
+    given = {key: value for key, value in plain(model).items() if key not in ("_target_", "weights")}
+    return {key: value for key, value in given.items() if key in takes or key not in OF_HRNET}
+
+
+def require_network(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
+    """Tries a network of the user's own before data are read; `typed` are the overrides.
+
+    Raises:
+        ValueError: it cannot be built, gives no heatmaps of the right shape, could not be rebuilt from a checkpoint, or
+            a key was typed that it does not get.
+    """
+    spec = model_spec(cfg)
+    if network := network_class(cfg):
+        unread = {f"model.{key}" for key in OF_HRNET} - {f"model.{key}" for key in spec.arguments}
+        if mistaken := [one for one in typed if key_of(one) in unread]:
+            raise ValueError(f"{mistaken[0]}: {own.path_of(network)} has no argument of that name")
+        spec.require_network(spec.build_network(network))
+
+
+def build_network(cfg: DictConfig, spec: ModelSpec) -> nn.Module:
+    """The network, with the weights that `model.weights` names; a run that goes on has its own."""
+    weights = None if cfg.resume else cfg.model.get("weights")
+    if network := network_class(cfg):
+        net = spec.build_network(network)
+        if weights is not None:
+            load_weights(net, weights)
+        return net
+    built: nn.Module = build(
+        OmegaConf.merge(cfg.model, {"weights": weights}), num_landmarks=spec.landmark_scheme().num_landmarks
+    )
+    return built
 
 
 def build_data(cfg: DictConfig) -> FaceDataModule:
@@ -100,10 +158,9 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
         np.array([face.box.center for face in faces]),
         np.array([face.box.side for face in faces]),
     )
-    model = OmegaConf.merge(cfg.model, {"weights": None}) if cfg.resume else cfg.model
     return LitLandmarks(
         spec=spec,
-        net=build(model, num_landmarks=spec.landmark_scheme().num_landmarks),
+        net=build_network(cfg, spec),
         loss=build(cfg.loss),
         optimizer=build_optimizer(cfg.optim.optimizer),
         schedule=build_schedule(cfg.optim.schedule),
@@ -114,7 +171,7 @@ def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLand
         compile_net=cfg.compile,
         native=cfg.native,
         record=shareable(plain(cfg)),
-        mean_shape=shape.tolist(),
+        mean_shape=shape.tolist() if np.isfinite(shape).all() else None,  # a point that no face has labelled
     )
 
 

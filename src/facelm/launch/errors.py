@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from facelm.addresses import public
 from facelm.files import write_whole
+from facelm.launch.quoted import unreadable
 
 Result = TypeVar("Result")
 
@@ -89,6 +90,8 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in CURES and said.startswith("[Errno"):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{os.strerror(error.errno)}. {CURES[error.errno][0].upper()}{CURES[error.errno][1:]}"
+    if "hydra.errors.OverrideParseException" in kinds:
+        return unreadable(str(getattr(error, "override", "")), said)
     cause = error.__cause__
     if any(kind.startswith("hydra.errors.") for kind in kinds) and cause and str(cause).split("\n")[0] not in said:
         said = re.sub(r"\s*To append to your config use .*", "", said)  # where nothing would read it

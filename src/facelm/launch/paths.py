@@ -1,4 +1,4 @@
-"""Where the configs are (in the checkout if there is one, else inside the installed package), and new run folders."""
+"""Where the configs are, and where a new run goes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from facelm.launch import ddp
-
-
-def conf_dir() -> Path:
-    """The folder of Hydra configs.
-
-    Raises:
-        FileNotFoundError: neither the checkout nor the package holds it.
-    """
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parents[1]
-    if (checkout / "pyproject.toml").is_file() and (checkout / "conf" / "train.yaml").is_file():
-        return checkout / "conf"
-    if (package / "conf" / "train.yaml").is_file():
-        return package / "conf"
-    raise FileNotFoundError(f"no configs in {checkout / 'conf'} or {package / 'conf'}: the installation is incomplete")
-
-
-CONF_DIR = conf_dir()
+from facelm.configs import CONF_DIR as CONF_DIR
 
 
 def new_folder(path: str) -> str:
@@ -32,6 +14,8 @@ def new_folder(path: str) -> str:
 
     Folders are named by the second in which a run starts, and two may start in one.
     """
+    from facelm.launch import ddp  # with torch, for which nobody who asks for a completion should wait
+
     if ddp.global_rank():
         return path  # rank 0's counts
     number = 1

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 
 from facelm import checked
 from facelm.addresses import CUT, shareable
+from facelm.configs import CONF_DIR
 from facelm.launch.jobs import key_of
 
 Check = Callable[[object, str], Any]
@@ -36,6 +37,11 @@ DATA: Mapping[str, Check] = {
     "root": lambda value, name: checked.text(value, name, longest=4096),
     "annotations": lambda value, name: checked.one_of(value, name, ("pts", "json", "csv")),
     "annotations_at": _path,
+    "train": _path,
+    "val": _path,
+    "test": _path,
+    "first_pixel": lambda value, name: None if value is None else checked.integer(value, name, 0, 1),
+    "exif": lambda value, name: checked.one_of(value, name, ("auto", "apply", "ignore")),
     "train_list": _path,
     "val_list": _path,
     "on_error": lambda value, name: checked.one_of(value, name, ("raise", "skip")),
@@ -62,6 +68,19 @@ def recorded_data(record: Mapping[str, Any]) -> dict[str, Any]:
                 f"are used. If you trust it, type data.{key}= yourself"
             )
     return found
+
+
+def recorded_group(record: Mapping[str, Any]) -> str | None:
+    """The file of `conf/data` for the kind of data that a checkpoint's run had; None where it is none of them.
+
+    What a record says is looked up among facelm's own files, and is not itself imported.
+    """
+    data = record.get("data")
+    said = data.get("_target_") if isinstance(data, Mapping) else None
+    for path in sorted((CONF_DIR / "data").glob("*.yaml")):
+        if isinstance(said, str) and f"_target_: {said}" in path.read_text(encoding="utf-8").splitlines():
+            return path.stem
+    return None
 
 
 def with_places(recorded: Mapping[str, Any], run: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from facelm.data.images import read_image
 from facelm.evaluation.plots import run_plot
+from facelm.files import write_whole
 from facelm.loggers.offline import OfflineRun, offline_runs, read_offline_run
 
 CURVES = ("train/loss", "val/nme", "train/lr", "train/images_per_second", "train/data_wait")
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, value in facts(run):
         print(f"{name:<14}{value}")
     if asked.picture:
-        asked.picture.write_bytes(picture(run))
+        write_whole(asked.picture, picture(run))
     return 0
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from facelm.addresses import public
-from facelm.files import replacing
+from facelm.files import replacing, typed
 from facelm.models.fetch import fetch
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def local_file(source: str | Path) -> Path:
     names = shipped_names()
     if str(source) in names:
         return SHIPPED / f"{source}.safetensors"
-    path = Path(source).expanduser()
+    path = typed(source)
     if path.is_dir():
         for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "best.ckpt", "last.ckpt"):
             if (path / name).is_file():

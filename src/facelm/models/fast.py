@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facelm.models.hrnet import HRNetV2
+from facelm.models.hrnet import HRNetV2, is_hrnet
 from facelm.models.operations import check_size, fold_all, fold_head, heatmaps
 
 BACKENDS = ("auto", "native", "torch")
@@ -77,8 +77,8 @@ def for_inference(net: nn.Module, *, crop_size: int, backend: str = "auto") -> C
     - "auto": native where it can be had, else torch.
 
     The heatmaps differ from the network's own by rounding: a few millionths of their size (W18, float32). A network
-    that is no `HRNetV2`, or whose batch norms have no running statistics or no weights to fold, is returned as it is.
-    NaN and infinity in weights or images come out as NaN, as from the network itself.
+    that is not facelm's `HRNetV2`, or whose batch norms have no running statistics or no weights to fold, is returned
+    as it is. NaN and infinity in weights or images come out as NaN, as from the network itself.
 
     Raises:
         ValueError: an unknown backend, a crop size that is no multiple of 32, or "native" where it cannot be had.
@@ -87,7 +87,7 @@ def for_inference(net: nn.Module, *, crop_size: int, backend: str = "auto") -> C
         raise ValueError(f"unknown inference backend={backend!r}; choose one of {', '.join(BACKENDS)}")
     if crop_size <= 0 or crop_size % 32:
         raise ValueError(f"crop_size={crop_size} must be a positive multiple of 32, such as 128 or 256")
-    if not isinstance(net, HRNetV2) or not _can_be_folded(net):
+    if not is_hrnet(net) or not _can_be_folded(net):
         return net
     if backend != "torch":
         from facelm.models.native import program  # what it loads is of no use elsewhere

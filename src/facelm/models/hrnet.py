@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -225,6 +226,11 @@ class HRNetV2(nn.Module):
         return heatmaps
 
 
+def is_hrnet(net: nn.Module) -> TypeGuard[HRNetV2]:
+    """Whether `net` is facelm's own `HRNetV2`, and no class made of it, which may compute something else."""
+    return isinstance(net, HRNetV2) and type(net).__module__.startswith("facelm.models.")
+
+
 INITS = ("release", "mmpose", "torch", "kaiming")
 
 
@@ -261,9 +267,12 @@ def count_macs(net: nn.Module, crop_size: int) -> int:
         nonlocal total
         total += output[0].numel() * module.weight[0].numel()
 
-    shadow = copy.deepcopy(net).to("meta").eval()  # shapes without numbers: nothing is computed
+    # Shapes without numbers: nothing is computed. A network that is not ours may make tensors, on the CPU.
+    device = "meta" if is_hrnet(net) else "cpu"
+    shadow = copy.deepcopy(net).to(device).eval()
     for module in shadow.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(add)
-    shadow(torch.empty(1, 3, crop_size, crop_size, device="meta"))
+    with torch.no_grad():
+        shadow(torch.empty(1, 3, crop_size, crop_size, device=device))
     return total

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from facelm.geometry.affine import FloatArray
-from facelm.models import HRNetV2
 from facelm.models.cards import Card, read_card
+from facelm.models.own import Network
 from facelm.models.spec import ModelSpec, read_facts
 from facelm.models.weights import WeightsFile, load_weights, open_weights
 
@@ -26,7 +27,7 @@ class LoadedModel:
     carries them; `card` what lies beside the file.
     """
 
-    net: HRNetV2
+    net: nn.Module
     spec: ModelSpec
     path: Path
     sha256: str
@@ -41,12 +42,13 @@ class LoadedModel:
     card: Card | None = None
 
 
-def load_model(source: str | Path, **changes: Any) -> LoadedModel:
+def load_model(source: str | Path, *, network: Network | None = None, **changes: Any) -> LoadedModel:
     """The model that `source` names; `changes` replace entries of its spec (`codec`, `flip`, `pixel_origin`, ...).
 
     `source` is a shipped model's name, a facelm .ckpt, a run folder, a file with a card beside it (see
     `facelm.models.cards`), the published mmpose or HRNet authors' file (evaluated with the codec and pixel origin that
-    it was trained for), a file with mmpose's key names, or an address of one.
+    it was trained for), a file with mmpose's key names, or an address of one. `network` is the class of
+    weights whose network is none of facelm's: their file names it, and nothing but this argument has it used.
 
     Raises:
         FileNotFoundError: no such file, folder or name.
@@ -62,7 +64,7 @@ def load_model(source: str | Path, **changes: Any) -> LoadedModel:
             "facelm, and neither its name nor its keys are those of a published checkpoint. `facelm convert` writes a "
             "file that says it"
         )
-    net = spec.build_network()
+    net = spec.build_network(network)
     load_weights(net, file)
     facts = None if file.checkpoint.get("facelm") is None else read_facts(file.checkpoint, file.path)
     shape = facts.mean_shape if facts else None

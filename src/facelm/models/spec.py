@@ -9,17 +9,19 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from facelm import __version__, checked
 from facelm.codec import Codec, build_codec
 from facelm.files import writing
-from facelm.geometry.landmarks import LandmarkScheme, get_scheme
-from facelm.models import ARCHITECTURES, HRNetV2, build_model
+from facelm.geometry.landmarks import IBUG68, LandmarkScheme, plain_scheme, told_scheme
+from facelm.models import ARCHITECTURES, build_model, own
+from facelm.models.hrnet import is_hrnet
 from facelm.models.inference import FLIPS, IMAGENET_MEAN, IMAGENET_STD
 from facelm.models.reading import read_checkpoint
 
@@ -31,17 +33,20 @@ LARGEST_CROP = 2048
 class ModelSpec:
     """Everything that turns weights into landmarks.
 
-    `crop_scale` is the crop's side in units of the box's; `codec` the codec's name and settings; `flip` the flip test
-    (`none`, `shifted`, `exact`); `annotation_shift` how far to the right of what the network says all annotated
-    points lie, in units of the box's side (benchmarks/annotation_shift.py); `pixel_origin` what was subtracted from the
-    stored 1-based coordinates in training; `mean` and `std` normalise RGB values on 0..255.
+    `architecture` names one of facelm's networks, or the class `package.module.Class` of the user's own, which is made
+    with `arguments`: a record, never imported. `crop_scale` is the crop's side in units of the box's; `codec` the
+    codec's name and settings; `flip` the flip test (`none`, `shifted`, `exact`); `annotation_shift` how far to the
+    right of what the network says all annotated points lie, in units of the box's side
+    (benchmarks/annotation_shift.py); `pixel_origin` what was subtracted from the stored 1-based coordinates in
+    training; `mean` and `std` normalise RGB values on 0..255.
 
     Raises:
         ValueError: a name that no registry knows, or a number out of range.
     """
 
     architecture: str
-    scheme: str = "ibug68"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    scheme: LandmarkScheme = IBUG68
     crop_size: int = 256
     crop_scale: float = 1.25
     codec: Mapping[str, Any] = field(default_factory=lambda: {"name": "mmpose", "sigma": 1.5})
@@ -53,9 +58,13 @@ class ModelSpec:
     version: str = __version__
 
     def __post_init__(self) -> None:
-        name = checked.text(self.architecture, "model.name", longest=100)
-        if name not in ARCHITECTURES:
-            raise ValueError(f"no architecture {name!r}; known: {', '.join(sorted(ARCHITECTURES))}")
+        name = checked.text(self.architecture, "model.name", longest=200)
+        if name not in ARCHITECTURES and not own.CLASS_PATH.fullmatch(name):
+            known = ", ".join(sorted(ARCHITECTURES))
+            raise ValueError(f"no architecture {name!r}; known: {known}, or your own as package.module.Class")
+        object.__setattr__(self, "arguments", own.plain_arguments(self.arguments))
+        if self.arguments and name in ARCHITECTURES:
+            raise ValueError(f"{name} takes no arguments, got {checked.shown(self.arguments)}")
         if self.flip not in FLIPS:
             raise ValueError(f"inference.flip is one of {', '.join(FLIPS)}; got {checked.shown(self.flip)}")
         if checked.integer(self.crop_size, "crop.size", 32, LARGEST_CROP) % 32:
@@ -77,8 +86,6 @@ class ModelSpec:
             elif not isinstance(value, str | bool | None):
                 raise ValueError(f"codec.{option} is a number or a name, got {checked.shown(value)}")
         self.build_codec()
-        checked.text(self.scheme, "landmarks", longest=100)
-        self.landmark_scheme()
 
     @property
     def stored_offset_image(self) -> tuple[float, float]:
@@ -112,16 +119,51 @@ class ModelSpec:
 
     def landmark_scheme(self) -> LandmarkScheme:
         """The landmark scheme."""
-        return get_scheme(self.scheme)
+        return self.scheme
 
-    def build_network(self) -> HRNetV2:
-        """The network with untrained weights."""
-        return build_model(self.architecture, num_landmarks=self.landmark_scheme().num_landmarks)
+    def build_network(self, network: own.Network | None = None) -> nn.Module:
+        """The network with untrained weights; `network` is its class, where that is none of facelm's.
+
+        Raises:
+            ValueError: the class is missing, is not wanted, or does not make such a network.
+        """
+        landmarks = self.landmark_scheme().num_landmarks
+        if self.architecture in ARCHITECTURES:
+            if network is not None:
+                raise ValueError(f"these weights are facelm's {self.architecture}: leave out {own.path_of(network)}")
+            return build_model(self.architecture, num_landmarks=landmarks)
+        if network is None:
+            raise ValueError(
+                f"these weights are those of {self.architecture}, none of facelm's networks, and no file has anything "
+                "imported. If you trust that class, name it: network=CLASS in Python, "
+                f"network={self.architecture} for facelm.evaluate, --network {self.architecture} for the commands"
+            )
+        return own.build(network, self.arguments, landmarks, self.crop_size)
+
+    def require_network(self, net: nn.Module) -> None:
+        """Refuses a network that is another than a checkpoint with this spec would be loaded into.
+
+        Raises:
+            ValueError: it is.
+        """
+        config = ARCHITECTURES.get(self.architecture)
+        if config is None:
+            with torch.random.fork_rng(devices=[]):  # a second network leaves no trace in the training
+                own.require_same_state(net, self.build_network(type(net)))
+        elif not is_hrnet(net) or net.config != config or net.num_landmarks != self.landmark_scheme().num_landmarks:
+            raise ValueError(
+                f"the network is no {self.architecture} for {self.scheme.name} (it is a {own.path_of(type(net))}), as "
+                "its checkpoints would say. Your own is ModelSpec(architecture='package.module.Class', arguments={...})"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only; `from_dict` takes them back."""
-        plain = asdict(self)
-        return {**plain, "codec": dict(self.codec), "mean": list(self.mean), "std": list(self.std)}
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain |= {"scheme": plain_scheme(self.scheme), "codec": dict(self.codec), "arguments": dict(self.arguments)}
+        plain |= {"mean": list(self.mean), "std": list(self.std)}
+        if not self.arguments:  # as before there were any
+            del plain["arguments"]
+        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ModelSpec:
@@ -138,6 +180,8 @@ class ModelSpec:
             )
         if "architecture" not in plain:
             raise ValueError("a model spec without `architecture`")
+        if "scheme" in plain:
+            plain["scheme"] = told_scheme(plain["scheme"])
         for name in ("mean", "std"):
             if isinstance(plain.get(name), list):
                 plain[name] = tuple(plain[name])
@@ -154,11 +198,17 @@ class ModelSpec:
 
     def require_same_network(self, other: ModelSpec) -> None:
         """Raises ValueError if the weights of `self` mean something else than `other` expects."""
-        for name, key in (("architecture", "model"), ("scheme", "landmarks"), ("codec", "codec")):
+        for name, key in (
+            ("architecture", "model"),
+            ("arguments", "model"),
+            ("scheme", "landmarks"),
+            ("codec", "codec"),
+        ):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
+                mine, theirs = (one.name if isinstance(one, LandmarkScheme) else repr(one) for one in (mine, theirs))
                 raise ValueError(
-                    f"the checkpoint belongs to another {name}: {mine!r}, this run has {theirs!r}. "
+                    f"the checkpoint belongs to another {name}: {mine}, this run has {theirs}. "
                     f"Set `{key}` as it was, or start from the weights alone with model.weights=PATH"
                 )
 

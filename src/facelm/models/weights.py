@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from facelm.addresses import public
 from facelm.files import writing
 from facelm.models.download import local_file, sha256
-from facelm.models.hrnet import ARCHITECTURES, HRNetV2
+from facelm.models.hrnet import ARCHITECTURES, HRNetV2, is_hrnet
 from facelm.models.published import Published, recognise
 from facelm.models.reading import compare_with_card, find_state, read_checkpoint, require_finite
 
@@ -114,7 +114,7 @@ def open_weights(source: str | Path) -> WeightsFile:
     """The weights of what `download.local_file` finds, before any network is built.
 
     Raises: FileNotFoundError, ConnectionError, and ValueError for a file that is damaged, would run code, or holds
-    no HRNetV2.
+    no HRNetV2 and nothing that facelm trained.
     """
     path = local_file(source)
     digest = sha256(path)
@@ -122,20 +122,21 @@ def open_weights(source: str | Path) -> WeightsFile:
     checkpoint = read_checkpoint(path)
     try:
         state = find_state(checkpoint)
-        naming = detect_naming(state)
+        # A training of facelm's says so, whatever its network is called inside.
+        naming = "facelm" if "facelm" in checkpoint else detect_naming(state)
         require_finite(state)
     except ValueError as error:
         raise ValueError(f"'{public(str(source))}': {error}") from error
     return WeightsFile(public(str(source)), path, checkpoint, state, naming, digest)
 
 
-def load_weights(net: HRNetV2, source: str | Path | WeightsFile, *, strict: bool = True) -> LoadReport:
+def load_weights(net: nn.Module, source: str | Path | WeightsFile, *, strict: bool = True) -> LoadReport:
     """Copies the weights of `source` into `net`, all or nothing; returns and logs what matched.
 
     `source` is a shipped model's name, a file (.ckpt, .pth, .pt, .safetensors), a run folder or an address, see
     `download.local_file`; its naming is found out. A file without any head, an ImageNet backbone, leaves the head of
-    `net` as it is. Otherwise every key must match; with `strict=False` what fits in name and shape is taken, as from
-    another landmark scheme.
+    an `HRNetV2` as it is. Otherwise every key must match; with `strict=False` what fits in name and shape is taken, as
+    from another landmark scheme.
 
     Raises: what `open_weights` raises, and ValueError for another network's weights. `net` is then unchanged.
     """
@@ -147,7 +148,7 @@ def load_weights(net: HRNetV2, source: str | Path | WeightsFile, *, strict: bool
     # Files of torch 0.4 and before have no num_batches_tracked.
     missing = [key for key in own if key not in fitting and not key.endswith("num_batches_tracked")]
     left_over = [key for key in file.state if names.get(key) not in fitting]
-    has_head = any(key.startswith("head.") for key in renamed)
+    has_head = not is_hrnet(net) or any(key.startswith("head.") for key in renamed)
     if strict or not fitting:
         _check_shapes(file, renamed, own)
         parts = {name for name, _ in net.named_children()}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 from facelm import checked
-from facelm.data.w300.annotations import LARGEST, read_text
+from facelm.data.w300.annotations import LARGEST
+from facelm.files import typed
 from facelm.geometry.affine import FloatArray
 
 COLUMNS = ("x1", "y1", "x2", "y2")
@@ -30,6 +33,7 @@ def read_box_table(path: Path) -> dict[str, FloatArray]:
         FileNotFoundError: no such file.
         ValueError: no rows, a missing column, or something that is no number; the message names the line.
     """
+    path = typed(path)
     if not path.is_file():
         raise FileNotFoundError(f"no box file {str(path)!r}")
     boxes: dict[str, list[list[float]]] = {}
@@ -39,7 +43,7 @@ def read_box_table(path: Path) -> dict[str, FloatArray]:
         except ValueError:
             said = checked.shown(", ".join(cells))
             raise ValueError(f"{path}: line {line}: {said} are not four numbers x1, y1, x2, y2 of pixels") from None
-        boxes.setdefault(name, []).append(numbers)
+        boxes.setdefault(name.removeprefix("./"), []).append(numbers)
     if not boxes:
         raise ValueError(f"{path}: no boxes; a row is image,x1,y1,x2,y2")
     return {name: np.array(rows, np.float64) for name, rows in boxes.items()}
@@ -51,7 +55,7 @@ def boxes_of(table: BoxTable, path: Path) -> FloatArray:
     Raises:
         ValueError: none.
     """
-    for name in (str(path), path.name, path.stem):
+    for name in (str(path), path.name, path.stem):  # a Path has lost its own ./
         if name in table:
             return table[name]
     some = ", ".join(repr(name) for name in list(table)[:3])
@@ -59,15 +63,15 @@ def boxes_of(table: BoxTable, path: Path) -> FloatArray:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """(line, image name, the four cells) of every row."""
-    reader = csv.reader(read_text(path).splitlines(keepends=True), skipinitialspace=True)
+    """(line, image name, the four cells) of every row; of a name nothing is stripped, nor is it cut at U+2028."""
+    reader = csv.reader(StringIO(_text(path), newline=""))
     columns = [1, 2, 3, 4]
     try:
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: no CSV ({error})") from None
     for number, (line, row) in enumerate(rows):
-        cells = [cell.strip() for cell in row]
+        cells = [cell.strip(' "\t') for cell in row]  # also of ` "1.5"`, quoted behind a space
         if number == 0 and len(cells) > 1 and not _is_number(cells[1]):
             missing = [name for name in COLUMNS if name not in cells]
             if missing:
@@ -77,6 +81,13 @@ def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
             if len(cells) <= max(columns):
                 raise ValueError(f"{path}: line {line}: {len(cells)} columns; a row is image,x1,y1,x2,y2")
             yield line, row[0], [cells[column] for column in columns]
+
+
+def _text(path: Path) -> str:
+    """The file's text, UTF-8 or UTF-16; names of files may hold bytes that are neither, and keep them."""
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig", "surrogateescape")
 
 
 def _is_number(text: str) -> bool:

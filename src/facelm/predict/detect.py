@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from facelm.files import typed
 from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import CONVENTIONS, BoxConvention
 
@@ -96,7 +97,7 @@ class YuNetDetector:
         self.convention = convention
         self._made_from = model, convention, threshold
         self._lock = threading.Lock()  # it is told the size of each image before it looks at it
-        path = Path(model).expanduser()
+        path = typed(model)
         if not path.is_file():
             raise FileNotFoundError(
                 f"no YuNet model '{path}'. Download face_detection_yunet_2023mar.onnx from OpenCV's model zoo "

@@ -8,15 +8,17 @@ landmarks go back into the photograph, is in its metadata. It is written under a
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from facelm.files import replacing
+from facelm.geometry.landmarks import plain_scheme
 from facelm.models.inference import normalise
 from facelm.models.loading import LoadedModel
 from facelm.models.spec import ModelSpec
@@ -69,16 +71,13 @@ def export_onnx(model: LoadedModel, path: str | Path, *, nme: Mapping[str, float
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file in it: --out {path / 'model.onnx'}")
     check_writable(path.parent)
     module = CropLandmarks(model.net.cpu(), model.spec).eval()
-    unchecked = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unchecked.touch()  # a name that cannot be is found out before the work
+    with suppress(FileNotFoundError):
+        path.stat()  # a name that cannot be is found out before the work
+    with replacing(path) as unchecked:
         _write(module, model.spec, metadata(model, nme or {}), unchecked)
         check = check_onnx(open_onnx(unchecked), model.net, model.spec)
         if not check.passed:
             raise ValueError(f"the ONNX file does not agree with the Predictor and was not kept: {check.report()}")
-        unchecked.replace(path)
-    finally:
-        unchecked.unlink(missing_ok=True)
     return check
 
 
@@ -88,6 +87,8 @@ def metadata(model: LoadedModel, nme: Mapping[str, float]) -> dict[str, str]:
     facts: dict[str, Any] = {
         "producer": "facelm",
         **spec.to_dict(),
+        "scheme": spec.scheme.name,
+        "landmark_scheme": plain_scheme(spec.scheme),
         "num_landmarks": spec.landmark_scheme().num_landmarks,
         "nme": dict(nme),
         "title": model.title,

@@ -7,6 +7,10 @@
 | `STEM.pts` | the landmarks of the first face as iBUG writes them, 1-based; `STEM-face2.pts` those of the next |
 | `STEM-000012.pts` | the same of a video's frame 12 |
 | `landmarks.csv` | a row for every face of every input, in 0-based pixels |
+| `.facelm-results.jsonl` | which of these files are facelm's, see `journal` |
+
+Each file appears under its name when it is whole, the table when the folder is closed. A path that begins with =, +, -
+or @ is written into the table with ./ before it: the same path, and no formula for a spreadsheet.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,9 +27,11 @@ import cv2
 import numpy as np
 
 from facelm.data.w300.annotations import write_pts
-from facelm.evaluation.overlay import draw_landmarks
+from facelm.evaluation.overlay import draw_landmarks, encoded
+from facelm.files import cell, replacing, writing
 from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
+from facelm.predict.journal import Journal
 from facelm.predict.predictor import FaceLandmarks, Prediction
 from facelm.predict.video import Frame, TrackedFace
 
@@ -35,15 +42,33 @@ LONGEST_OVERLAY = 3840
 
 
 class ResultFolder:
-    """Writes the results of images and videos into a folder; a context manager that closes its files.
+    """Writes the results of images and videos into a folder; a context manager that writes the table at its end.
+
+    Files that are not facelm's are never replaced. Results of an earlier run stay, but for those of inputs of the same
+    name, which are replaced; `targets.to_do` tells which there are.
+
+    Args:
+        folder: made where it is not there.
+        scheme: that of the landmarks.
+        formats: of `FORMATS`.
+        overlay: whether pictures and videos are written.
+        made: the options that decide what the results are, by name, for `journal`.
+        journal: that of the folder; read anew where it is not given.
 
     Raises:
-        ValueError: an unknown format.
-        OSError: the folder cannot be made or written to.
+        ValueError: an unknown format, or rows of another scheme in the folder's table.
+        OSError: the folder cannot be made or written to, or another process writes to it.
     """
 
     def __init__(
-        self, folder: Path, scheme: LandmarkScheme, *, formats: Sequence[str] = FORMATS[:2], overlay: bool = True
+        self,
+        folder: Path,
+        scheme: LandmarkScheme,
+        *,
+        formats: Sequence[str] = FORMATS[:2],
+        overlay: bool = True,
+        made: Mapping[str, str] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         if unknown := [name for name in formats if name not in FORMATS]:
             raise ValueError(f"no format {unknown[0]!r}; choose of {', '.join(FORMATS)}")
@@ -52,61 +77,95 @@ class ResultFolder:
         self.scheme = scheme
         self.formats = frozenset(formats)
         self.overlay = overlay
-        self._table: IO[str] | None = None
+        self.journal = journal or Journal(folder)
+        others = {entry.made.get("scheme", scheme.name) for entry in self.journal.entries.values()} - {scheme.name}
+        if others:
+            raise ValueError(
+                f"{str(folder)!r} holds results of a model with other landmarks ({', '.join(sorted(others))}; this "
+                f"one's are {scheme.name}). Choose another --out"
+            )
+        self._made = {**(made or {}), "scheme": scheme.name}
 
     def __enter__(self) -> ResultFolder:
-        if "csv" in self.formats:
-            path = self.folder / "landmarks.csv"
-            self._table = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-            self._rows = csv.writer(self._table)
-            points = [f"{i}_{what}" for i in range(self.scheme.num_landmarks) for what in ("x", "y", "confidence")]
-            self._rows.writerow(["input", "frame", "face", "x1", "y1", "x2", "y2", *points])
+        self.journal.open()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        if self._table:
-            self._table.close()
+        try:
+            if "csv" in self.formats:
+                self._write_table()
+        finally:
+            self.journal.close()
 
     def write_image(self, name: str, stem: str, pixels: Image, prediction: Prediction) -> None:
-        """Writes all that was asked for about one image; `name` is what its rows are called."""
-        path = self._make_room(stem)
-        if self.overlay:
-            self._write_overlay(_with_ending(path, ".jpg"), pixels, prediction.faces)
-        if "json" in self.formats:
-            content = json.dumps({"image": name, "scheme": self.scheme.name, **prediction.to_dict()})
-            _with_ending(path, ".json").write_text(content + "\n", encoding="utf-8")
-        self._write_points(path, prediction.faces)
-        for number, face in enumerate(prediction.faces, start=1):
-            self._add_row(name, "", number, face)
+        """Writes all that was asked for about one image; `name` is what its rows are called.
 
-    def open_video(self, name: str, stem: str, fps: float) -> VideoResult:
-        """Where a video's frames go, one by one."""
-        return VideoResult(self, name, self._make_room(stem), fps)
+        Raises:
+            FileExistsError: a file that is not facelm's is where a result would go.
+            OSError: a file cannot be written; the error names it.
+        """
+        with self._results_of(name, stem):
+            if self.overlay:
+                self._write_overlay(f"{stem}.jpg", pixels, prediction.faces)
+            if "json" in self.formats:
+                with self.place(f"{stem}.json") as path:
+                    content = json.dumps({"image": name, "scheme": self.scheme.name, **prediction.to_dict()})
+                    path.write_text(content + "\n", encoding="utf-8")
+            self._write_points(stem, prediction.faces)
+            for number, face in enumerate(prediction.faces, start=1):
+                self._add_row(name, "", number, face)
 
-    def _make_room(self, stem: str) -> Path:
-        path = self.folder / stem
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+    @contextmanager
+    def open_video(self, name: str, stem: str, fps: float) -> Iterator[VideoResult]:
+        """Where a video's frames go, one by one; its files appear when the block ends well.
 
-    def _write_points(self, path: Path, faces: Sequence[FaceLandmarks]) -> None:
+        Raises: as `write_image`.
+        """
+        with self._results_of(name, stem), ExitStack() as files:
+            video = VideoResult(self, files, name, stem, fps)
+            yield video
+            video.finish()
+
+    @contextmanager
+    def place(self, file: str) -> Iterator[Path]:
+        """A temporary path for a result; it is written to the disk when the system likes, since it can be made anew."""
+        with replacing(self.journal.claim(file), sync=False) as path:
+            yield path
+
+    @contextmanager
+    def _results_of(self, name: str, stem: str) -> Iterator[None]:
+        self.journal.begin(name, stem, self._made)
+        yield
+        self.journal.done()
+
+    def _write_points(self, stem: str, faces: Sequence[FaceLandmarks]) -> None:
         if "pts" in self.formats:
             for number, face in enumerate(faces, start=1):
-                write_pts(_with_ending(path, ".pts" if number == 1 else f"-face{number}.pts"), face.landmarks_image)
+                with self.place(f"{stem}.pts" if number == 1 else f"{stem}-face{number}.pts") as path:
+                    write_pts(path, face.landmarks_image)
 
     def _add_row(self, name: str, frame: int | str, number: int, face: FaceLandmarks) -> None:
-        if self._table:
+        if "csv" in self.formats:
             points = np.column_stack([face.landmarks_image.round(3), face.confidence.round(4)])
-            self._rows.writerow([name, frame, number, *face.box.round(3).tolist(), *points.ravel().tolist()])
+            self.journal.row([cell(name), frame, number, *face.box.round(3).tolist(), *points.ravel().tolist()])
 
-    def _write_overlay(self, path: Path, pixels: Image, faces: Sequence[FaceLandmarks]) -> None:
+    def _write_table(self) -> None:
+        points = [f"{i}_{what}" for i in range(self.scheme.num_landmarks) for what in ("x", "y", "confidence")]
+        with (
+            replacing(self.journal.claim_table()) as path,
+            path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            table = csv.writer(file)
+            table.writerow(["input", "frame", "face", "x1", "y1", "x2", "y2", *points])
+            table.writerows(self.journal.rows())
+
+    def _write_overlay(self, file: str, pixels: Image, faces: Sequence[FaceLandmarks]) -> None:
         scale = min(1.0, LONGEST_OVERLAY / max(pixels.shape[:2]))
         if scale < 1:
             size = tuple(max(1, round(side * scale)) for side in (pixels.shape[1], pixels.shape[0]))
             pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-        drawn = self.draw(pixels, faces, scale)
-        # OpenCV's own imwrite does not open every path that Python opens.
-        _, content = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-        path.write_bytes(content.tobytes())
+        with self.place(file) as path:
+            path.write_bytes(encoded(self.draw(pixels, faces, scale), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 92]))
 
     def draw(self, pixels: Image, faces: Sequence[FaceLandmarks], scale: float = 1.0) -> Image:
         """`pixels`, an image shrunk by `scale`, with the landmarks of all faces on it."""
@@ -117,34 +176,26 @@ class ResultFolder:
 
 
 class VideoResult:
-    """Writes the results of a video frame by frame, so that a long one needs no memory; a context manager.
+    """Writes the results of a video frame by frame, so that a long one needs no memory; see `ResultFolder.open_video`.
 
     Raises:
         OSError: the overlay's file cannot be written.
     """
 
-    def __init__(self, folder: ResultFolder, name: str, path: Path, fps: float) -> None:
+    def __init__(self, folder: ResultFolder, files: ExitStack, name: str, stem: str, fps: float) -> None:
         self._folder = folder
+        self._files = files
         self._name = name
-        self._path = path
+        self._stem = stem
         self._fps = fps
         self._json: IO[str] | None = None
         self._overlay: Any = None
+        self._overlay_path = Path()
         self._frames = 0
-
-    def __enter__(self) -> VideoResult:
-        if "json" in self._folder.formats:
-            self._json = _with_ending(self._path, ".json").open("w", encoding="utf-8")
-            head = {"video": self._name, "scheme": self._folder.scheme.name, "fps": round(self._fps, 4)}
+        if "json" in folder.formats:
+            self._json = files.enter_context(writing(folder.journal.claim(f"{stem}.json"), "w", sync=False))
+            head = {"video": name, "scheme": folder.scheme.name, "fps": round(fps, 4)}
             self._json.write(json.dumps(head)[:-1] + ', "frames": [')
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if self._json:
-            self._json.write("\n]}\n")
-            self._json.close()
-        if self._overlay is not None:
-            self._overlay.release()
 
     def add(self, frame: Frame, faces: Sequence[TrackedFace]) -> None:
         """Writes all that was asked for about the next frame."""
@@ -155,18 +206,42 @@ class VideoResult:
             entries = [{"track": face.track, **face.to_dict()} for face in faces]
             content = json.dumps({"frame": frame.number, "seconds": round(frame.seconds, 4), "faces": entries})
             self._json.write((",\n" if self._frames else "\n") + content)
-        folder._write_points(self._path.with_name(f"{self._path.name}-{frame.number:06d}"), faces)
+        folder._write_points(f"{self._stem}-{frame.number:06d}", faces)
         for face in faces:
             folder._add_row(self._name, frame.number, face.track, face)
         self._frames += 1
 
+    def finish(self) -> None:
+        """Ends the files.
+
+        Raises:
+            OSError: the overlay does not hold every frame.
+        """
+        if self._json:
+            self._json.write("\n]}\n")
+        if self._overlay is None:
+            return
+        self._overlay.release()
+        # OpenCV's writer says nothing of a disk that is full.
+        reader = cv2.VideoCapture(str(self._overlay_path))
+        whole = reader.isOpened() and reader.get(cv2.CAP_PROP_FRAME_COUNT) > self._frames - 2  # some estimate it
+        reader.release()
+        if not whole:
+            raise OSError(f"the video {str(self._target)!r} was not written whole. Is the disk full? Use --no-overlay")
+
+    @property
+    def _target(self) -> Path:
+        return self._folder.folder / f"{self._stem}.mp4"
+
     def _write_frame(self, drawn: Image) -> None:
         if self._overlay is None:
-            path = _with_ending(self._path, ".mp4")
+            self._overlay_path = self._files.enter_context(self._folder.place(f"{self._stem}.mp4"))
             size = (drawn.shape[1], drawn.shape[0])
-            self._overlay = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._overlay = cv2.VideoWriter(str(self._overlay_path), code, self._fps, size)
+            self._files.callback(self._overlay.release)
             if not self._overlay.isOpened():
-                raise OSError(f"the video {str(path)!r} cannot be written with OpenCV's mp4v; use --no-overlay")
+                raise OSError(f"the video {str(self._target)!r} cannot be written with OpenCV's mp4v; use --no-overlay")
         self._overlay.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
 
@@ -183,8 +258,3 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"cannot write to the folder {str(folder)!r}: {reason}. Choose another --out") from error
-
-
-def _with_ending(path: Path, ending: str) -> Path:
-    """`path` plus `ending`; unlike `with_suffix` it keeps dots in the name."""
-    return path.with_name(path.name + ending)

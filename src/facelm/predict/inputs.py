@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from facelm.data.images import IMAGE_ENDINGS
+from facelm.files import typed
+from facelm.predict.journal import roots
 from facelm.predict.video import VIDEO_ENDINGS
 
 PHOTOGRAPH_ENDINGS = (*IMAGE_ENDINGS, ".jfif", ".gif", ".avif", ".jp2", ".tga")
 """What is taken from folders, in lower case; a file named itself may have any ending."""
+
+_RESULT = re.compile(r"(?i)\.(jpg|json|pts|mp4|csv)\Z")
+_LONGEST_STEM = 200  # bytes: file systems have room for 255
 
 
 @dataclass(frozen=True)
 class Input:
     """One image, video or camera.
 
-    `shown` is its name for people, `stem` the path of its results under the output folder, without an ending.
+    `shown` is its name for people, `name` the one in its results, `stem` the path of these under the output folder,
+    without an ending.
     """
 
     kind: Literal["image", "video", "camera"]
@@ -30,16 +39,24 @@ class Input:
     stem: str
 
     @property
+    def name(self) -> str:
+        """Its path as it is, also where that is hard to read; a camera's number."""
+        return self.shown if self.kind == "camera" else str(self.path)
+
+    @property
     def video_source(self) -> Path | int:
         """What `VideoReader` takes."""
         return int(str(self.path)) if self.kind == "camera" else self.path
 
 
-def expand_inputs(names: Sequence[str], out: Path) -> tuple[list[Input], list[tuple[str, str]]]:
+def expand_inputs(
+    names: Sequence[str], out: Path, former: Mapping[str, str] | None = None
+) -> tuple[list[Input], list[tuple[str, str]]]:
     """The inputs that files, folders, patterns and camera numbers stand for, and those names that stand for nothing.
 
     A folder gives the images and videos in it and in the folders below, hidden ones and `out` left out. Results keep
-    the folders below the one named. Two inputs never share a stem.
+    the folders below the one named. No result of one input has the name of another's; those of earlier runs, whose
+    stems by input `former` holds, included.
 
     Raises:
         ValueError: an input lies directly in `out`, where its results would be mixed with it.
@@ -48,7 +65,7 @@ def expand_inputs(names: Sequence[str], out: Path) -> tuple[list[Input], list[tu
     failures = []
     cameras = []
     for name in names:
-        path = Path(name).expanduser()
+        path = typed(name)
         if path.is_dir():
             inside = [(file, file.relative_to(path)) for file in _files_below(path, out)]
             failures += [] if inside else [(shown(name), "no image or video in this folder or below it")]
@@ -58,7 +75,7 @@ def expand_inputs(names: Sequence[str], out: Path) -> tuple[list[Input], list[tu
         elif name.isascii() and name.isdigit():
             cameras.append(Input("camera", Path(name), f"camera {int(name)}", f"camera{int(name)}"))
         elif glob.has_magic(name):
-            matches = [Path(match) for match in sorted(glob.glob(os.path.expanduser(name), recursive=True))]
+            matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
             files = [match for match in matches if match.is_file() and _known(match)]
             failures += [] if files else [(shown(name), "nothing matches this pattern")]
             found += [(file, Path(file.name)) for file in files]
@@ -66,7 +83,7 @@ def expand_inputs(names: Sequence[str], out: Path) -> tuple[list[Input], list[tu
             failures.append((shown(name), "there is no such file, folder or camera"))
     found = list({os.path.realpath(file): (file, place) for file, place in reversed(found)}.values())[::-1]
     _check_apart((file for file, _ in found), out)
-    stems = _stems([place for _, place in found])
+    stems = _stems([(str(file), place) for file, place in found], former or {})
     inputs = [
         Input("video" if file.suffix.lower() in VIDEO_ENDINGS else "image", file, shown(file), stem)
         for (file, _), stem in zip(found, stems, strict=True)
@@ -105,18 +122,57 @@ def _check_apart(files: Iterable[Path], out: Path) -> None:
             )
 
 
-def _stems(places: Sequence[Path]) -> list[str]:
-    """A stem for each place: without its ending, or with it where two would be the same, or with a number besides."""
-    bare = [str(place.with_suffix("")) for place in places]
-    repeated = {stem for stem, count in Counter(stem.casefold() for stem in bare).items() if count > 1}
+def folded(name: str) -> str:
+    """`name` as a file system sees it that takes A for a, and one form of an accent for the other."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _stems(inputs: Sequence[tuple[str, Path]], former: Mapping[str, str]) -> list[str]:
+    """A stem for each (name, place): without its ending, or with it where results could meet, or with a number besides.
+
+    Results of `group.jpg` (`group.pts`, `group-face2.pts`) and of `group-face2.jpg` could.
+    """
+    taken = _Taken(former.values())
+    bare = [_safe(place.with_suffix("")) for _, place in inputs]
+    count = Counter(folded(stem) for stem in bare)
     stems: list[str] = []
-    taken: set[str] = set()
-    for place, stem in zip(places, bare, strict=True):
-        wanted = str(place) if stem.casefold() in repeated else stem
-        name, number = wanted, 1
-        while name.casefold() in taken:
+    for (name, place), stem in zip(inputs, bare, strict=True):
+        if name in former:
+            stems.append(former[name])
+            continue
+        alone = all(count[folded(root)] == (1 if root == stem else 0) for root in roots(stem))
+        wanted = unique = stem if alone else _safe(place)
+        number = 1
+        while unique in taken:
             number += 1
-            name = f"{wanted}-{number}"
-        taken.add(name.casefold())
-        stems.append(name)
+            unique = f"{wanted}-{number}"
+        taken.add(unique)
+        stems.append(unique)
     return stems
+
+
+class _Taken:
+    """Stems that are in use, and those that could be a part of one of their results."""
+
+    def __init__(self, stems: Iterable[str]) -> None:
+        self._stems: set[str] = set()
+        self._roots: set[str] = set()
+        for stem in stems:
+            self.add(stem)
+
+    def add(self, stem: str) -> None:
+        self._stems.add(folded(stem))
+        self._roots |= {folded(root) for root in roots(stem)}
+
+    def __contains__(self, stem: str) -> bool:
+        return folded(stem) in self._roots or any(folded(root) in self._stems for root in roots(stem))
+
+
+def _safe(place: Path) -> str:
+    """`place` with room for an ending in its last name, and no folder that is called as a result could be."""
+    folders = [f"{part}_" if _RESULT.search(part) else part for part in place.parts[:-1]]
+    name = os.fsencode(place.name)
+    if len(name) > _LONGEST_STEM:
+        digest = hashlib.sha256(name).hexdigest()[:16]
+        name = name[: _LONGEST_STEM - 17].decode(errors="ignore").encode() + b"-" + digest.encode()
+    return str(Path(*folders, os.fsdecode(name)))

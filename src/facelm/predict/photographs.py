@@ -1,7 +1,7 @@
 """A user's photograph, in whatever form it comes, as upright RGB pixels.
 
-Annotated photographs are read by `facelm.data.images` instead: 300W was annotated on the pixels as they are stored,
-while a photograph of one's own should come out as a viewer shows it.
+Decoded as annotated photographs are, by `facelm.data.images`, and always turned as their EXIF says: a photograph of
+one's own should come out as a viewer shows it, while 300W was annotated on the pixels as they are stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facelm.data.images import header_size
+from facelm.data.images import decode, exif_orientation, header_size
+from facelm.files import typed
 from facelm.geometry.affine import Image
 
 MOST_PIXELS = 200_000_000
@@ -45,7 +46,7 @@ class Photograph:
 def read_photograph(source: Source) -> Photograph:
     """The photograph that `source` is: a path, an array or a PIL image.
 
-    A file or PIL image is turned as its EXIF orientation says (of AVIF files, OpenCV does not know it). Alpha is
+    A file or PIL image is turned as its EXIF orientation says (of AVIF files, it is not known). Alpha is
     dropped, grey and CMYK become RGB, 16 bits become 8, and of an animation the first frame is taken, with a note. An
     array is `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`, uint8 or uint16, in RGB order (OpenCV's own is BGR).
 
@@ -59,7 +60,7 @@ def read_photograph(source: Source) -> Photograph:
     if isinstance(source, np.ndarray):
         return Photograph(_from_array(source))
     if isinstance(source, str | os.PathLike):
-        return _from_file(Path(source).expanduser())
+        return _from_file(typed(source))
     if hasattr(source, "getexif") and hasattr(source, "convert"):  # PIL's, without importing PIL
         return _from_pil(source)
     raise ValueError(f"an image is a path, a numpy array or a PIL image; got {type(source).__name__}")
@@ -73,18 +74,14 @@ def _from_file(path: Path) -> Photograph:
     name = repr(str(path))
     size = header_size(io.BytesIO(content), name, _CURE)
     _check_size(size, name)
-    try:  # through memory, since cv2.imread does not open every path that Python opens
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        pixels = None
+    pixels = decode(content, exif_orientation(io.BytesIO(content)))
     if pixels is None:
         raise ValueError(
             f"{name}: no image that OpenCV can decode; it is damaged, or of another kind (HEIC, RAW, PDF, 32-bit "
             "float). Save it as JPEG or PNG"
         )
     _check_size((pixels.shape[1], pixels.shape[0]), name)
-    cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # in place: large photographs are not held twice
-    return Photograph(np.asarray(pixels, np.uint8), (_FIRST_FRAME,) if _is_animated(content) else ())
+    return Photograph(pixels, (_FIRST_FRAME,) if _is_animated(content) else ())
 
 
 def _check_size(size: tuple[int, int] | None, name: str) -> None:

@@ -23,6 +23,7 @@ from facelm.models.device import pick_device
 from facelm.models.fast import for_inference
 from facelm.models.inference import normalise, predict_landmarks
 from facelm.models.loading import load_model
+from facelm.models.own import Network
 from facelm.models.spec import ModelSpec
 from facelm.predict.detect import Detector, DlibDetector
 from facelm.predict.photographs import Photograph, Source, read_photograph
@@ -154,13 +155,20 @@ class Predictor:
         return partial(type(self), **options), (net, spec)
 
     @classmethod
-    def load(cls, source: str | Path = DEFAULT_MODEL, device: str | torch.device = "auto", **options: Any) -> Predictor:
+    def load(
+        cls,
+        source: str | Path = DEFAULT_MODEL,
+        device: str | torch.device = "auto",
+        *,
+        network: Network | None = None,
+        **options: Any,
+    ) -> Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
-        `options` are `detector`, `flip`, `annotation_shift`, `refine` and `backend`. Raises what
-        `facelm.models.loading.load_model` raises.
+        `network` is the class of a network that is none of facelm's. `options` are `detector`, `flip`,
+        `annotation_shift`, `refine` and `backend`. Raises what `facelm.models.loading.load_model` raises.
         """
-        model = load_model(source)
+        model = load_model(source, network=network)
         return cls(model.net, model.spec, device=device, **options)
 
     @overload

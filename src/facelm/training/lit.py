@@ -18,13 +18,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from facelm.evaluation.metrics import LandmarkErrors, nme, per_face_error, point_distances
-from facelm.geometry.landmarks import interocular
-from facelm.models import HRNetV2
+from facelm.evaluation.metrics import LandmarkErrors, labelled, nme, per_face_error, point_distances
+from facelm.geometry.boxes import side_in_crop
+from facelm.geometry.landmarks import normaliser
 from facelm.models.fast import for_inference
+from facelm.models.hrnet import is_hrnet
 from facelm.models.inference import normalise, predict_landmarks
 from facelm.models.loading import load_model
 from facelm.models.native.training import for_training
+from facelm.models.own import Network
 from facelm.models.spec import ModelSpec, checkpoint_facts
 from facelm.training.losses import HeatmapMSE
 from facelm.training.schedule import Schedule, clip_warmup
@@ -32,6 +34,9 @@ from facelm.training.schedule import Schedule, clip_warmup
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
+
+FAR = 1e4
+"""Crop pixels: where a landmark that is not labelled is put, outside of every heatmap."""
 
 
 class LitLandmarks(L.LightningModule):
@@ -70,6 +75,7 @@ class LitLandmarks(L.LightningModule):
         self.spec = spec
         self.codec = spec.build_codec()
         self.scheme = spec.landmark_scheme()
+        spec.require_network(net)
         self.net = net
         if channels_last:
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -85,19 +91,20 @@ class LitLandmarks(L.LightningModule):
         self.record = record or {}
         self.mean_shape = mean_shape
         self.run: dict[str, str] = {}
-        self.val_errors = LandmarkErrors()
+        self.val_errors = LandmarkErrors(spec.scheme.num_landmarks)
         self._inference: Callable[[Tensor], Tensor] | None = None
         self._settings: list[dict[str, Any]] = []
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, **recipe: Any) -> LitLandmarks:
+    def from_checkpoint(cls, path: str | Path, *, network: Network | None = None, **recipe: Any) -> LitLandmarks:
         """The trained module of a run folder, a checkpoint or a shipped name, to validate, test and predict with.
 
-        `recipe` holds arguments of the constructor; to train it further, at least `optimizer` and `schedule`.
+        `network` is the class of a network that is none of facelm's. `recipe` holds arguments of the constructor; to
+        train it further, at least `optimizer` and `schedule`.
 
         Raises: as `facelm.models.loading.load_model`.
         """
-        model = load_model(path)
+        model = load_model(path, network=network)
         shape = None if model.mean_shape is None else model.mean_shape.tolist()
         given: dict[str, Any] = {"record": dict(model.record), "mean_shape": shape} | recipe
         return cls(spec=model.spec, net=model.net, **given)
@@ -113,7 +120,7 @@ class LitLandmarks(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """On a CPU, hands the training steps to native code where it can be had: the same numbers up to rounding."""
-        if self.native and self.device.type == "cpu" and isinstance(self.net, HRNetV2):
+        if self.native and self.device.type == "cpu" and is_hrnet(self.net):
             mixed = str(self.trainer.precision).endswith("-mixed")
             reason = f"{self.trainer.precision} is not theirs" if mixed else for_training(self.net)
             log.info("training steps by %s", f"torch: {reason}" if reason else "native code")
@@ -129,7 +136,10 @@ class LitLandmarks(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss against heatmaps that are drawn here, on the device."""
         landmarks_crop = batch["landmarks_crop"].to(self.dtype)
-        target, weight = self.codec.encode(landmarks_crop)
+        known = landmarks_crop.isfinite().all(-1)  # [B, K]; a landmark that is not labelled weighs nothing
+        landmarks_crop = torch.where(known[..., None], landmarks_crop, -FAR)
+        target, weight = self.codec.encode(landmarks_crop, known.to(landmarks_crop))
+        weight = weight * known
         output: Tensor = self(batch["image"])
         loss: Tensor = self.loss(output, target, weight, landmarks_crop / self.codec.stride)
         # sync_dist: the mean over all ranks, as one process with the whole batch would log it.
@@ -138,7 +148,10 @@ class LitLandmarks(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps predictions and annotations in image pixels, keyed by face."""
-        self.val_errors.update(batch["index"], self._predicted(batch)[0], batch["landmarks_image"])
+        spec = self.spec
+        side = side_in_crop(batch["image_from_crop"].cpu().numpy(), spec.crop_size, spec.crop_scale)
+        predicted = self._predicted(batch)[0]
+        self.val_errors.update(batch["index"], predicted, batch["landmarks_image"], torch.from_numpy(side))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As in validation."""
@@ -185,7 +198,8 @@ class LitLandmarks(L.LightningModule):
         faces = self.val_errors.compute()
         self.val_errors.reset()
         distances = point_distances(faces.predicted, faces.target)
-        error = nme(per_face_error(distances, interocular(faces.target, self.scheme)))
+        length = normaliser(faces.target, self.scheme, faces.side)
+        error = nme(per_face_error(distances, length, labelled(faces.target))[np.isfinite(length)])
         if not math.isfinite(error):
             lost = int((~np.isfinite(faces.predicted).all(axis=(1, 2))).sum())
             raise ValueError(

@@ -21,7 +21,7 @@ import numpy as np
 
 from facelm.data.synthetic.appearance import draw_look
 from facelm.data.synthetic.camera import draw_camera
-from facelm.data.synthetic.folder import Drawing, already_there, put_in_place, unfinished_folder
+from facelm.data.synthetic.folder import Drawing, already_there, put_in_place
 from facelm.data.synthetic.head import Head
 from facelm.data.synthetic.mesh import NUM_LANDMARKS, TEMPLATE, skin
 from facelm.data.synthetic.photo import develop, paint_background, paint_occluder, random_colour
@@ -29,6 +29,7 @@ from facelm.data.synthetic.render import render_skin, shading
 from facelm.data.synthetic.texture import paint_texture
 from facelm.data.synthetic.variation import DIFFICULTIES, Difficulty, draw_expression, draw_identity
 from facelm.data.w300.annotations import write_pts
+from facelm.files import unfinished_folder
 from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.landmarks import IBUG68
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from facelm.data.w300.layout import FOLDER_COUNTS, SPLITS
+from facelm.files import unfinished_folder
 
 MARKER: Final = "drawn.json"
 DRAWING_VERSION: Final = 1
@@ -128,18 +126,6 @@ def _read_marker(root: Path) -> Drawing | None:
         return None
 
 
-@contextmanager
-def unfinished_folder(root: Path) -> Iterator[Path]:
-    """A new folder beside `root` to draw in, gone at the end if it was not put in place."""
-    root.absolute().parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.absolute().parent))
-    unfinished.chmod(0o777 & ~_umask())
-    try:
-        yield unfinished
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
 def put_in_place(unfinished: Path, root: Path, drawing: Drawing) -> None:
     """Mark the finished folder and give it the name `root`; an older drawing of that name is removed.
 
@@ -154,10 +140,3 @@ def put_in_place(unfinished: Path, root: Path, drawing: Drawing) -> None:
         if root.exists():
             root.rename(old / root.name)
         unfinished.rename(root)
-
-
-def _umask() -> int:
-    """The process's umask, which `mkdtemp` does not follow; there is no way to read it without setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

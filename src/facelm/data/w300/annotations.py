@@ -56,14 +56,14 @@ class Annotation:
     read: Callable[[int], FloatArray]
 
 
-def read_pts(path: Path, pixel_origin: int = 1) -> FloatArray:
-    """The landmarks `[68, 2]` of a .pts file, float64. Windows line ends and byte-order marks are fine.
+def read_pts(path: Path, pixel_origin: int = 1, num_landmarks: int = NUM_LANDMARKS) -> FloatArray:
+    """The landmarks `[K, 2]` of a .pts file, float64. Windows line ends and byte-order marks are fine.
 
     Convention: image pixels; 0-based with `pixel_origin=1`, as stored with 0.
 
     Raises:
         ValueError: no braces, or more than one pair of them, which is several faces in one file; another number of
-            points than 68; anything but finite numbers between the braces; points that nobody placed.
+            points than `num_landmarks`; anything but finite numbers between the braces; points that nobody placed.
     """
     _, opening, rest = read_text(path).partition("{")
     body, closing, after = rest.partition("}")
@@ -79,7 +79,7 @@ def read_pts(path: Path, pixel_origin: int = 1) -> FloatArray:
         if len(point) != 2:
             hint = "; numbers are separated by a space, not a comma" if "," in "".join(point) else ""
             raise ValueError(f"{path}: point {number} is {' '.join(point)!r}, not two numbers{hint}")
-    return _landmarks([value for point in points for value in point], str(path), pixel_origin)
+    return _landmarks([value for point in points for value in point], str(path), pixel_origin, num_landmarks)
 
 
 def write_pts(path: Path, landmarks_image: FloatArray) -> None:
@@ -219,17 +219,18 @@ def _from_row(row: list[str], points: list[int], where: str, pixel_origin: int) 
     return _landmarks([row[column] for column in points], where, pixel_origin)
 
 
-def _landmarks(values: Sequence[Any], where: str, pixel_origin: int) -> FloatArray:
-    """Landmarks `[68, 2]` from x0, y0, x1, ... as numbers or text, less `pixel_origin`."""
-    if len(values) != 2 * NUM_LANDMARKS:
-        raise ValueError(f"{where}: {len(values) // 2} points, 300W has {NUM_LANDMARKS}")
+def _landmarks(values: Sequence[Any], where: str, pixel_origin: int, count: int = NUM_LANDMARKS) -> FloatArray:
+    """Landmarks `[K, 2]` from x0, y0, x1, ... as numbers or text, less `pixel_origin`."""
+    if len(values) != 2 * count:
+        expected = f"300W has {count}" if count == NUM_LANDMARKS else f"and there are to be {count}"
+        raise ValueError(f"{where}: {len(values) // 2} points, {expected}")
     numbers = []
     for i, value in enumerate(values):
         try:
             numbers.append(float(value))
         except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{where}: {'xy'[i % 2]} of point {i // 2} is {shown(value)}, not a number") from None
-    stored = np.array(numbers).reshape(NUM_LANDMARKS, 2)
+    stored = np.array(numbers).reshape(count, 2)
     if not np.isfinite(stored).all():
         bad = int(np.argmin(np.isfinite(stored).all(axis=1)))
         raise ValueError(f"{where}: point {bad} is ({stored[bad, 0]}, {stored[bad, 1]}), not finite")
@@ -240,7 +241,7 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int) -> FloatArr
     if unlabelled:
         raise ValueError(
             f"{where}: point {_some(unlabelled)} at (0, 0) or (-1, -1), as tools write points that nobody placed; "
-            f"300W labels all {NUM_LANDMARKS}. Label them, or leave the face out"
+            f"this format has no mark for them. Label them, or leave the face out"
         )
     return stored - pixel_origin
 

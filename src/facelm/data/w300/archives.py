@@ -2,8 +2,8 @@
 
 afw.zip, helen.zip, ibug.zip, lfpw.zip, and 300w.zip.001 ... 300w.zip.004 from https://ibug.doc.ic.ac.uk/resources/300-W/.
 Numbered parts are one zip file cut into pieces, and are read in place; zip's own split format (.z01, .z02, ..., .zip)
-is refused. Only photographs and .pts files of 300W's folders are written, each under a temporary name first; so an
-interrupted run is simply repeated, and files that are there in the right size are left alone.
+is refused. Only photographs and .pts files of 300W's folders are written, whole or not at all and through no link; so
+an interrupted run is simply repeated, and files that are there with the archive's content (its CRC) are left alone.
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ import struct
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facelm.data.images import IMAGE_ENDINGS
 from facelm.data.w300.layout import FOLDER_COUNTS, SPLITS, count_faces, count_table, parse_name
+from facelm.files import take_lock, typed, writing
+
+LARGEST_PHOTOGRAPH, LARGEST_PTS, LARGEST_ARCHIVE = 64 * 2**20, 64 * 2**10, 8 * 2**30
+"""Bytes when unpacked, well above anything of 300W."""
+
+MOST_COMPRESSED = 50
+"""Photographs are compressed already: one of a megabyte or more that unpacks to over 50 times its size is a bomb."""
 
 _NUMBERED = re.compile(r"(.*)\.(\d{3})")
 _SPANNED = re.compile(r".*\.z\d\d", re.IGNORECASE)
@@ -39,14 +47,15 @@ def prepare_archives(
 
     Raises:
         FileNotFoundError: an archive or a numbered part is absent.
-        ValueError: no zip file, damaged, cut short, encrypted, with names that lead out of `out`, or without 300W.
+        ValueError: no zip file, damaged, cut short, encrypted, too large, with names that lead out of `out` or cannot
+            be printed, or without 300W; or a link under `out` is in the way.
     """
     if not archives:
         raise ValueError("no archives given; name iBUG's files: afw.zip helen.zip ibug.zip lfpw.zip 300w.zip.001")
-    out = Path(out).expanduser()
-    whole = {tuple(_parts(Path(archive).expanduser())): None for archive in archives}
+    out = typed(out)
+    whole = {tuple(_parts(typed(archive))): None for archive in archives}
     for parts in whole:
-        written, kept = _unpack(parts, out)
+        written, kept = _unpack(parts, out, report)
         report(f"{parts[0].name}: {written:,} files unpacked, {kept:,} were there")
     counts = count_faces(out)
     report(count_table(counts))
@@ -64,6 +73,12 @@ def _parts(archive: Path) -> list[Path]:
         raise FileNotFoundError(
             f"no archive {str(archive)!r}; iBUG's are at https://ibug.doc.ic.ac.uk/resources/300-W/"
         )
+    if archive.name.endswith((".tar.gz", ".tgz", ".tar")):
+        raise ValueError(
+            f"{archive}: a tar archive, and iBUG's are zip files. dlib's ibug_300W_large_face_landmark_dataset.tar.gz "
+            "holds their photographs and a mirrored copy of each: unpack with tar xzf FILE --exclude='*_mirror*', and "
+            "train with data.root=FOLDER"
+        )
     numbered = _NUMBERED.fullmatch(archive.name)
     if not numbered:
         return [archive]
@@ -76,14 +91,26 @@ def _parts(archive: Path) -> list[Path]:
     return found
 
 
-def _unpack(parts: Sequence[Path], out: Path) -> tuple[int, int]:
+def _unpack(parts: Sequence[Path], out: Path, report: Callable[[str], object]) -> tuple[int, int]:
     """Numbers of files written and of files that were there already."""
     name = parts[0].name
     try:
         with io.BufferedReader(_Joined(parts)) as stream, zipfile.ZipFile(stream) as archive:
             targets = _targets(archive, name)
-            written = sum(_write(archive, info, out / target) for target, info in targets.items())
-    except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error) as error:
+            _check_sizes(targets.values(), name)
+            with _alone(out, report):
+                written = sum(_write(archive, info, out, target) for target, info in targets.items())
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        struct.error,
+        UnicodeDecodeError,
+        OSError,
+    ) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # bz2 says what is damaged with one without
+            raise
         of = f" (read as {len(parts)} parts, up to {parts[-1].name}; is the last one there?)" if len(parts) > 1 else ""
         raise ValueError(f"{parts[0]}: damaged or cut short, or no zip file{of}: {error}. Download it again") from None
     except RuntimeError as error:
@@ -96,6 +123,10 @@ def _targets(archive: zipfile.ZipFile, name: str) -> dict[PurePosixPath, zipfile
     targets: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
+        if not info.filename.isprintable():
+            raise ValueError(
+                f"{name}: holds {info.filename!r}, a name of control characters; nothing of it was written"
+            )
         if path.is_absolute() or ".." in path.parts or ":" in str(path):
             raise ValueError(f"{name}: holds {info.filename!r}, a name that leads elsewhere; nothing of it was written")
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
@@ -111,19 +142,50 @@ def _targets(archive: zipfile.ZipFile, name: str) -> dict[PurePosixPath, zipfile
     return targets
 
 
-def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bool:
-    """Whether the file had to be written; one of the right size is taken for the same."""
-    if path.is_file() and path.stat().st_size == info.file_size:
+def _check_sizes(files: Iterable[zipfile.ZipInfo], name: str) -> None:
+    """Refuses what is no photograph by its size; a zip file's reader gives no more bytes than the size says."""
+    total = 0
+    for info in files:
+        most = LARGEST_PTS if info.filename.lower().endswith(".pts") else LARGEST_PHOTOGRAPH
+        bomb = info.file_size > max(2**20, MOST_COMPRESSED * info.compress_size)
+        total += info.file_size
+        if info.file_size > most or bomb or total > LARGEST_ARCHIVE:
+            raise ValueError(
+                f"{name}: {info.filename!r} unpacks to {info.file_size:,} bytes from {info.compress_size:,}, {total:,} "
+                "with those before it, which nothing of 300W does; nothing of it was written. Download it again"
+            )
+
+
+@contextmanager
+def _alone(out: Path, report: Callable[[str], object]) -> Iterator[None]:
+    """Waits while another process unpacks into `out`; where the file system has no locks, nobody waits."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / ".facelm-prepare.lock"
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+b") as file:
+        with suppress(ImportError, OSError):
+            if not take_lock(file, wait=False):
+                report(f"another facelm prepare unpacks into {out}; this one goes on when it ends")
+                take_lock(file)
+        yield
+
+
+def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, out: Path, target: PurePosixPath) -> bool:
+    """Whether the file had to be written; one of the right size and CRC is the same."""
+    path = out / target
+    for place in (path, *(out / parent for parent in target.parents if parent.name)):
+        if place.is_symlink():
+            raise ValueError(
+                f"{place} is a link, and files are unpacked through none. Remove it, or choose another --out"
+            )
+    if path.is_file() and path.stat().st_size == info.file_size and _crc(path) == info.CRC:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")  # hidden: nobody takes it for a photograph if the power fails
-    try:
-        with archive.open(info) as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with archive.open(info) as source, writing(path, sync=False) as file:
+        shutil.copyfileobj(source, file)
     return True
+
+
+def _crc(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
 
 
 class _Joined(io.RawIOBase):

@@ -6,44 +6,69 @@ broken file, then at the second, wastes a day.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
 from facelm.data.faces import Face
-from facelm.data.images import decoded_size, image_size
-from facelm.data.plausible import check_shape
+from facelm.data.images import AS_STORED, decoded_size, image_size
 from facelm.data.synthetic.folder import MARKER
-from facelm.data.w300.annotations import Annotation, find_annotation_files, read_annotations, read_pts, read_text
+from facelm.data.w300.annotations import find_annotation_files, read_annotations, read_text
+from facelm.data.w300.entries import (
+    Entry,
+    Exif,
+    Reader,
+    SizeOf,
+    entries_from_pts,
+    entries_from_rows,
+    stated_orientation,
+)
 from facelm.data.w300.layout import (
     FOLDER_COUNTS,
     OFFICIAL_COUNTS,
     SPLITS,
-    Files,
     count_table,
+    is_ibugs_name,
     list_folders,
     looked_for,
     parse_name,
 )
-from facelm.geometry.affine import FloatArray
-from facelm.geometry.boxes import Box, box_from_landmarks
-from facelm.geometry.landmarks import interocular
 
 __all__ = ["OFFICIAL_COUNTS", "SPLITS", "Face", "count_table", "index_faces", "present_subsets"]
 
-Folders = Mapping[str, Mapping[str, Files]]
+log = logging.getLogger(__name__)
+
 Format = Literal["pts", "json", "csv"]
 OnError = Literal["raise", "skip"]
 
-OUTSIDE = 0.25
-"""How far landmarks may lie outside their photograph, in sides of the face's box. On 2,019 training faces the farthest
-is 0.002 sides out; a photograph shrunk to half its size puts a centred face 0.5 sides out."""
+
+@dataclass(frozen=True)
+class Found:
+    """A split as it is on disk.
+
+    `faces` can be used; `problems` say by name why others cannot; `entries` are all that have a photograph, and `lying`
+    is how many of the usable ones have a photograph whose EXIF asks viewers to turn it.
+    """
+
+    faces: list[Face]
+    problems: dict[str, str]
+    entries: dict[str, Entry]
+    lying: int
+
+    def told_turned(self, exif: str) -> str:
+        """What was done with photographs that lie on their side, as a sentence; "" where there are none."""
+        if not self.lying:
+            return ""
+        turned = sum(face.orientation != AS_STORED for face in self.faces)
+        return (
+            f"EXIF asks viewers to turn the photographs of {self.lying:,} faces; {turned:,} were turned, so that "
+            f"points placed in a viewer fit, and {self.lying - turned:,} left as stored, as 300W was annotated "
+            f"(data.exif={exif}). data.exif=apply turns all, data.exif=ignore none"
+        )
 
 
 def index_faces(
@@ -53,6 +78,8 @@ def index_faces(
     annotations: Format = "pts",
     annotations_at: str | Path | None = None,
     pixel_origin: int = 1,
+    first_pixel: int = 1,
+    exif: Exif = "auto",
     on_error: OnError = "raise",
     list_file: str | Path | None = None,
     check_images: bool = True,
@@ -64,11 +91,15 @@ def index_faces(
         split: train, common, challenge, full or test.
         annotations: "pts" beside the photographs; "json" mmpose's, "csv" the HRNet authors' files.
         annotations_at: folder of those files, or one file, instead of `root` and `root/annotations`.
-        pixel_origin: 1 turns the stored 1-based numbers into 0-based pixels; 0 keeps them, as the references do.
+        pixel_origin: 1 turns 300W's 1-based numbers into 0-based pixels; 0 keeps them, as the references do.
+        first_pixel: what the files' numbers call the first pixel: 1 in 300W, 0 in files of many other tools, whose
+            numbers are raised by 1 before `pixel_origin` is subtracted.
+        exif: "apply" takes landmarks for those of the photograph as a viewer turns it by its EXIF orientation,
+            "ignore" for those of the pixels as they are stored, "auto" ignores it where a name is one of iBUG's.
         on_error: "raise" one error that lists every unusable face, or "skip" them with one warning that does. To
             raise, headers and ends of the photographs are read; to skip, all are decoded.
         list_file: text file with a face a line, such as `afw/111076519_1`; only those are read.
-        check_images: False leaves the photographs unread.
+        check_images: False looks at nothing of the photographs but their EXIF orientation.
 
     Raises:
         FileNotFoundError: no photographs of the split, no annotation file, or no list file.
@@ -77,34 +108,77 @@ def index_faces(
     Warns:
         UserWarning: fewer faces than iBUG published (not with `list_file`), with a table; faces that were skipped.
     """
-    _check_choices(split, annotations, on_error, pixel_origin)
-    root = Path(root).expanduser()
-    folders = list_folders(root, SPLITS[split])
-    if not folders:
-        raise FileNotFoundError(_nothing_found(root, split))
-    if annotations == "pts":
-        entries, problems = _entries_from_pts(folders)
-    else:
-        named = Path(annotations_at).expanduser() if annotations_at else None
-        files = find_annotation_files(root, split, annotations, named)
-        rows = [row for path in files for row in read_annotations(path, annotations)]
-        entries, problems = _entries_from_rows(rows, folders)
-    if list_file is not None:
-        listed = _read_list(Path(list_file).expanduser(), {*entries, *problems}, split)
-        entries = {name: entry for name, entry in entries.items() if name in listed}
-        problems = {name: problem for name, problem in problems.items() if name in listed}
+    if on_error not in get_args(OnError):
+        raise ValueError(f"data.on_error={on_error!r} is none of {', '.join(get_args(OnError))}")
     size_of = (decoded_size if on_error == "skip" else image_size) if check_images else None
-    drawn = (root / MARKER).exists()  # exact, and of wilder heads than anybody photographs
-    faces = []
+    found = find_faces(
+        root,
+        split,
+        annotations=annotations,
+        annotations_at=annotations_at,
+        pixel_origin=pixel_origin,
+        first_pixel=first_pixel,
+        exif=exif,
+        list_file=list_file,
+        size_of=size_of,
+    )
+    root = Path(root).expanduser()
+    _report(found.problems, found.faces, split, root, on_error)
+    if told := found.told_turned(exif):
+        log.info(f"split {split!r}: {told}")
+    if list_file is None:
+        _warn_if_fewer(found.faces, split, root)
+    return found.faces
+
+
+def find_faces(
+    root: str | Path,
+    split: str,
+    *,
+    annotations: Format = "pts",
+    annotations_at: str | Path | None = None,
+    pixel_origin: int = 1,
+    first_pixel: int = 1,
+    exif: Exif = "auto",
+    list_file: str | Path | None = None,
+    size_of: SizeOf | None = image_size,
+) -> Found:
+    """What `index_faces` reports on; raises no error for single faces, and warns of nothing.
+
+    Raises:
+        FileNotFoundError: no photographs of the split, no annotation file, or no list file.
+        ValueError: an option that is none, an annotation file without the published columns, a list with unknown names.
+    """
+    _check_choices(split, annotations, pixel_origin, first_pixel, exif)
+    root = Path(root).expanduser()
+    named = Path(annotations_at).expanduser() if annotations_at else None
+    listed = Path(list_file).expanduser() if list_file is not None else None
+    entries, problems = _find(root, split, annotations, named, listed)
+    drawn = (root / MARKER).exists()
+    reader = Reader(subtracted=pixel_origin + first_pixel - 1, exif=exif, size_of=size_of, any_shape=drawn)
+    faces, lying = [], 0
     for name, entry in sorted(entries.items()):
         try:
-            faces.append(_face(name, entry, pixel_origin, size_of, drawn))
+            faces.append(reader.face(name, entry))
         except (ValueError, OSError) as error:
             problems[name] = str(error)
-    _report(problems, faces, split, root, on_error)
-    if list_file is None:
-        _warn_if_fewer(faces, split, root)
-    return faces
+        else:
+            lying += stated_orientation(entry.image) != AS_STORED
+    return Found(faces, problems, entries, lying)
+
+
+def present_splits(root: str | Path) -> list[str]:
+    """The splits that have photographs under `root`, of train, common, challenge, test.
+
+    Raises:
+        FileNotFoundError: none has any.
+    """
+    root = Path(root).expanduser()
+    folders = list_folders(root)
+    present = [split for split, parts in SPLITS.items() if split != "full" and not folders.keys().isdisjoint(parts)]
+    if not present:
+        raise FileNotFoundError(_nothing_found(root, "train"))
+    return present
 
 
 def present_subsets(root: str | Path) -> list[str]:
@@ -119,78 +193,24 @@ def present_subsets(root: str | Path) -> list[str]:
     return [split for split in SPLITS if split in present]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A face that is on disk and not read yet."""
-
-    folder: str
-    image: Path
-    read: Callable[[int], FloatArray]
-
-
-def _entries_from_pts(folders: Folders) -> tuple[dict[str, _Entry], dict[str, str]]:
-    """Every .pts with its photograph by face name, and what is wrong with those that have none."""
-    entries: dict[str, _Entry] = {}
-    problems: dict[str, str] = {}
-    for folder, names in folders.items():
-        for bare, files in names.items():
-            name = f"{folder}/{bare}"
-            if files.pts and files.image:
-                entries[name] = _Entry(folder, files.image, partial(read_pts, files.pts))
-            elif files.pts:
-                problems[name] = f"{files.pts}: the image does not exist; none of that name lies beside it"
+def _find(
+    root: Path, split: str, annotations: Format, annotations_at: Path | None, list_file: Path | None
+) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The split's faces by name, or those of the list, and what is wrong with those that have no photograph."""
+    folders = list_folders(root, SPLITS[split])
+    if not folders:
+        raise FileNotFoundError(_nothing_found(root, split))
+    if annotations == "pts":
+        entries, problems = entries_from_pts(folders)
+    else:
+        files = find_annotation_files(root, split, annotations, annotations_at)
+        rows = [row for path in files for row in read_annotations(path, annotations)]
+        entries, problems = entries_from_rows(rows, folders)
+    if list_file is not None:
+        listed = _read_list(list_file, {*entries, *problems}, split)
+        entries = {name: entry for name, entry in entries.items() if name in listed}
+        problems = {name: problem for name, problem in problems.items() if name in listed}
     return entries, problems
-
-
-def _entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dict[str, _Entry], dict[str, str]]:
-    """Every row of this split with its photograph by face name, and what is wrong with those that have none.
-
-    Rows in official folders that are not among `folders` (another split's, or not on disk) are passed over. A row
-    whose path ends in no official folder is looked for by its file name in all of `folders`.
-    """
-    entries: dict[str, _Entry] = {}
-    problems: dict[str, str] = {}
-    for row in rows:
-        folder, bare = parse_name(row.image_name)
-        if folder and folder not in folders:
-            continue
-        holders = [place for place in ([folder] if folder else folders) if bare in folders[place]]
-        image = folders[holders[0]][bare].image if len(holders) == 1 else None
-        name = f"{folder or holders[0]}/{bare}" if folder or image else row.image_name
-        if image is None:
-            reason = f"is in {' and '.join(holders)}" if len(holders) > 1 else "does not exist"
-            problems[name] = f"{row.where}: the image {row.image_name!r} {reason}"
-        elif name in entries:
-            problems[name] = f"{row.where}: the image {row.image_name!r} is annotated twice"
-        else:
-            entries[name] = _Entry(holders[0], image, row.read)
-    return {name: entry for name, entry in entries.items() if name not in problems}, problems
-
-
-def _face(
-    name: str, entry: _Entry, pixel_origin: int, size_of: Callable[[Path], tuple[int, int]] | None, drawn: bool
-) -> Face:
-    """The face, or ValueError that says why it cannot be used."""
-    landmarks_image = entry.read(pixel_origin)
-    if not interocular(landmarks_image) > 0:
-        raise ValueError(f"{entry.image}: both outer eye corners are one point; errors are measured in their distance")
-    if not drawn:
-        check_shape(landmarks_image, str(entry.image))
-    box = box_from_landmarks(landmarks_image)
-    if size_of:
-        _check_in_image(entry.image, size_of(entry.image), landmarks_image, box)
-    return Face(name, entry.image, landmarks_image, box, entry.folder)
-
-
-def _check_in_image(image: Path, size: tuple[int, int], landmarks_image: FloatArray, box: Box) -> None:
-    """Raise where the photograph is too small for its landmarks."""
-    beyond = np.maximum(-landmarks_image, landmarks_image - (np.array(size) - 1)).max(axis=1)
-    if beyond.max() > OUTSIDE * box.side:
-        x, y = landmarks_image[beyond.argmax()]
-        raise ValueError(
-            f"{image}: point {beyond.argmax()} at ({x:.0f}, {y:.0f}) lies far outside the {size[0]}x{size[1]} pixels; "
-            "is the image resized or cropped, or of another annotation?"
-        )
 
 
 def _read_list(path: Path, known: Collection[str], split: str) -> set[str]:
@@ -226,11 +246,12 @@ def _report(problems: Mapping[str, str], faces: list[Face], split: str, root: Pa
         )
 
 
-def _warn_if_fewer(faces: Iterable[Face], split: str, root: Path) -> None:
+def _warn_if_fewer(faces: Collection[Face], split: str, root: Path) -> None:
     counts = Counter(face.folder for face in faces)
     found = {folder: counts[folder] for folder in SPLITS[split]}
-    drawn = (root / MARKER).exists()  # drawn faces do not claim to be 300W
-    if not drawn and any(found[folder] < FOLDER_COUNTS[folder] for folder in found):
+    # Drawn faces and other people's do not claim to be 300W.
+    claimed = not (root / MARKER).exists() and any(is_ibugs_name(face.name.rpartition("/")[2]) for face in faces)
+    if claimed and any(found[folder] < FOLDER_COUNTS[folder] for folder in found):
         warnings.warn(
             f"300W is incomplete under root={str(root)!r}: split {split!r} has fewer faces than iBUG published, so its "
             f"numbers do not compare with published ones\n{count_table(found)}",
@@ -238,12 +259,13 @@ def _warn_if_fewer(faces: Iterable[Face], split: str, root: Path) -> None:
         )
 
 
-def _check_choices(split: str, annotations: str, on_error: str, pixel_origin: int) -> None:
+def _check_choices(split: str, annotations: str, pixel_origin: int, first_pixel: int, exif: str) -> None:
     for what, value, choices in (
         ("split", split, tuple(SPLITS)),
         ("data.annotations", annotations, get_args(Format)),
-        ("data.on_error", on_error, get_args(OnError)),
         ("data.pixel_origin", pixel_origin, (0, 1)),
+        ("data.first_pixel", first_pixel, (0, 1)),
+        ("data.exif", exif, get_args(Exif)),
     ):
         if value not in choices:
             raise ValueError(f"{what}={value!r} is none of {', '.join(str(choice) for choice in choices)}")
@@ -253,7 +275,21 @@ def _nothing_found(root: Path, split: str) -> str:
     found = looked_for(list_folders(root)) or ("nothing" if root.is_dir() else "no such folder")
     return (
         f"no 300W images under root={str(root)!r} for split {split!r} (looked for {looked_for(SPLITS[split])}, with or "
-        f"without images/ before them; found: {found}).\n"
-        "Download the archives from https://ibug.doc.ic.ac.uk/resources/300-W/ and unpack them with `facelm prepare`, "
-        "or set data.root=... or FACELM_300W=...; to try facelm without data: experiment=demo"
+        f"without images/ before them; found: {found}). {_faces_elsewhere(root) if split == 'train' else ''}\n"
+        "Download 300W's archives from https://ibug.doc.ic.ac.uk/resources/300-W/ and unpack them with `facelm "
+        "prepare`, or set data.root=... or FACELM_300W=...; to try facelm without data: experiment=demo"
+    )
+
+
+def _faces_elsewhere(root: Path) -> str:
+    """What to do with .pts files in a folder of another name, at most two levels below `root`; "" without any."""
+    place = next((path.parent for depth in ("*", "*/*", "*/*/*") for path in sorted(root.glob(f"{depth}.pts"))), None)
+    if place is None:
+        return ""
+    if (folder := parse_name(f"{place.resolve()}/face")[0]) and place == root:
+        above = root.resolve().parents[folder.count("/")]
+        return f"This is the folder {folder}/ itself: set data.root={str(above)!r}, the one that holds it"
+    return (
+        f"There are .pts files in {str(place)!r}; faces that are not 300W's are read from a folder named afw/ in "
+        "data.root: rename that one, or make a link of that name to it (ln -s)"
     )

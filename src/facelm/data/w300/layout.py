@@ -3,14 +3,16 @@
 iBUG's archives unpack to afw/, helen/trainset/, helen/testset/, lfpw/trainset/, lfpw/testset/, ibug/ and, for the
 private test, 300W/01_Indoor/ and 300W/02_Outdoor/. Other tools keep all of it under images/, and call 300W/ Test/ or
 leave it out. All of these are read, in any case of letters. A face has one name everywhere, its folder and file name
-without spaces and ending: `helen/trainset/100032540_1`, `01_Indoor/indoor_001`.
+without ending: `helen/trainset/100032540_1`, `01_Indoor/indoor_001`. Some of iBUG's names have a space too many, which
+is left out; in other people's names a space counts.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -47,12 +49,20 @@ OFFICIAL_COUNTS: Mapping[str, int] = MappingProxyType(
 """Faces that iBUG published for each split: 3148, 554, 135, 689, 600."""
 
 
+_IBUGS_NAMES = re.compile(r"\d{6,10}_\d{1,2}|image_\d{3,4}(_\d{1,2})?|(in|out)door_\d{3}")
+"""AFW and Helen: number of the photograph on Flickr, number of the face in it; LFPW and iBUG; the private test."""
+
+
 @dataclass
 class Files:
-    """What a folder holds under one name: the photograph and its .pts, either of which may be missing."""
+    """What a folder holds under one name: the photograph and its .pts, either of which may be missing.
+
+    `unused` are photographs of that name with another ending.
+    """
 
     image: Path | None = None
     pts: Path | None = None
+    unused: list[Path] = field(default_factory=list)
 
 
 def parse_name(text: str) -> tuple[str, str]:
@@ -61,9 +71,9 @@ def parse_name(text: str) -> tuple[str, str]:
     `images/ibug/image_092 _01.jpg` gives `("ibug", "image_092_01")`, `300W/01_Indoor/indoor_001` gives
     `("01_Indoor", "indoor_001")`.
     """
-    path = PurePosixPath(text.replace("\\", "/").replace(" ", ""))
-    bare = path.stem if path.suffix.lower() in (*IMAGE_ENDINGS, ".pts") else path.name
-    parents = [part.lower() for part in path.parts[:-1]]
+    path = PurePosixPath(text.strip().replace("\\", "/"))
+    bare = _spelled(path.stem if path.suffix.lower() in (*IMAGE_ENDINGS, ".pts") else path.name)
+    parents = [part.replace(" ", "").lower() for part in path.parts[:-1]]
     for folder in FOLDER_COUNTS:
         wanted = folder.lower().split("/")
         if parents[-len(wanted) :] == wanted:
@@ -71,14 +81,18 @@ def parse_name(text: str) -> tuple[str, str]:
     return "", bare
 
 
-def list_folder(path: Path) -> dict[str, Files]:
-    """Photographs and .pts of one folder by bare name (no spaces, no ending), sorted; hidden files are left out.
+def is_ibugs_name(bare: str) -> bool:
+    """Whether a face's bare name is made as iBUG made 300W's: what holds for 300W's files is only known of those."""
+    return _IBUGS_NAMES.fullmatch(bare) is not None
 
-    Spaces count for nothing only because some of iBUG's names have one too many: a photograph and a .pts that differ
-    in them are a pair, two photographs or two .pts are not one face.
+
+def list_folder(path: Path) -> dict[str, Files]:
+    """Photographs and .pts of one folder by bare name (no ending), sorted; hidden files are left out.
+
+    A photograph and a .pts are a pair where their names are the same. In iBUG's names spaces count for nothing.
 
     Raises:
-        ValueError: names that differ in spaces alone and would be one face.
+        ValueError: two of iBUG's names that differ in spaces alone and would be one face.
     """
     found: dict[str, Files] = {}
     spelled: dict[tuple[str, bool], str] = {}
@@ -87,7 +101,7 @@ def list_folder(path: Path) -> dict[str, Files]:
         ending = ending.lower()
         if file_name.startswith(".") or ending not in (*IMAGE_ENDINGS, ".pts"):
             continue
-        name = bare.replace(" ", "")
+        name = _spelled(bare)
         first = spelled.setdefault((name, ending == ".pts"), bare)
         if first != bare:
             raise ValueError(
@@ -97,8 +111,10 @@ def list_folder(path: Path) -> dict[str, Files]:
         files = found.setdefault(name, Files())
         if ending == ".pts":
             files.pts = files.pts or path / file_name
-        elif files.image is None or _rank(ending) < _rank(files.image.suffix.lower()):
-            files.image = path / file_name
+        else:
+            files.image, *files.unused = sorted(
+                [path / file_name, *filter(None, [files.image]), *files.unused], key=lambda image: _rank(image.suffix)
+            )
     return found
 
 
@@ -141,7 +157,13 @@ def count_table(counts: Mapping[str, int]) -> str:
 
 
 def _rank(ending: str) -> int:
-    return IMAGE_ENDINGS.index(ending)
+    return IMAGE_ENDINGS.index(ending.lower())
+
+
+def _spelled(bare: str) -> str:
+    """A bare name as it is, or without the space that is too many in a name of iBUG's."""
+    squeezed = bare.replace(" ", "")
+    return squeezed if is_ibugs_name(squeezed) else bare
 
 
 def _private(folder: str) -> bool:

@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from facelm.files import replacing, write_whole
@@ -168,6 +169,9 @@ def _is_whole(path: Path) -> bool:
 
 
 def _compile(command: list[str], path: Path) -> None:
+    for old in path.parent.glob("*.part"):  # what earlier versions left when they were killed
+        if time.time() - old.stat().st_mtime > 3600:
+            old.unlink(missing_ok=True)
     with replacing(path) as part:  # whole or not at all, also when two processes compile at once
         done = subprocess.run([*command, "-o", str(part)], capture_output=True, text=True, check=False)
         if done.returncode:

@@ -1,0 +1,208 @@
+"""Faces from COCO-keypoints JSON, as CVAT, Label Studio, Roboflow and mmpose write it: any number of points a face.
+
+A face is an annotation; a photograph may hold several. Numbers are taken for pixels counted from 0, as COCO has them.
+A point of visibility 0 is not labelled: its coordinates are NaN, and it counts in neither loss nor metric.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from facelm import checked
+from facelm.geometry.affine import FloatArray
+from facelm.geometry.boxes import Box, box_from_landmarks
+
+MOST_BYTES = 4 * 2**30
+"""Of a JSON file; reading one takes about six times its size in memory."""
+
+_FAR = 1e7
+
+
+@dataclass(frozen=True)
+class CocoFace:
+    """One annotation: where it stands in its file, its photograph's name and stated (width, height), points and box.
+
+    `landmarks` `[K, 2]` are in pixels of the photograph, NaN where not labelled.
+    """
+
+    where: str
+    image_name: str
+    size: tuple[int, int] | None
+    landmarks: FloatArray
+    box: Box
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What a file holds: faces, names of points (empty where it names none), lines between points, and what is wrong.
+
+    `problems` name annotations that cannot be used; `crowds` counts those of groups, which are no faces.
+    """
+
+    faces: list[CocoFace]
+    names: tuple[str, ...]
+    skeleton: tuple[tuple[int, int], ...]
+    problems: list[str]
+    crowds: int
+
+
+def read_coco(path: Path, num_landmarks: int | None = None) -> CocoFile:
+    """The faces of a COCO-keypoints file; `num_landmarks` is how many points each is to have, None: as the first.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no such file: no JSON, no images or annotations, doubled ids.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no annotation file '{path}'")
+    if path.stat().st_size > MOST_BYTES:
+        size = path.stat().st_size / 2**30
+        raise ValueError(
+            f"'{path}' has {size:.1f} GiB, and would take six times that in memory: split it by photograph"
+        )
+    try:
+        content = checked.mapping(checked.read_json(path, most=MOST_BYTES), "a COCO file")
+        images = _by_id(content, "images")
+        names, skeleton = _points(content.get("categories", []))
+        annotations = _entries(content, "annotations")
+    except ValueError as error:
+        raise ValueError(f"'{path}': {error}") from error
+    count = num_landmarks or len(names) or None
+    faces: list[CocoFace] = []
+    problems: list[str] = []
+    crowds = 0
+    for position, annotation in enumerate(annotations):
+        where = f"{path.name}: annotation {annotation.get('id', position)}"
+        if annotation.get("iscrowd"):
+            crowds += 1
+        elif "keypoints" in annotation:  # one without is of another task of the same file
+            try:
+                face = _face(where, annotation, images, count)
+            except ValueError as error:
+                problems.append(f"{where}: {error}")
+            else:
+                count = count or len(face.landmarks)
+                faces.append(face)
+    return CocoFile(faces, names, skeleton, problems + _doubled(annotations, path), crowds)
+
+
+def _face(
+    where: str, annotation: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]], count: int | None
+) -> CocoFace:
+    if (image := images.get(_id(annotation.get("image_id")))) is None:
+        raise ValueError(f"its image_id {checked.shown(annotation.get('image_id'))} is none of the file's images")
+    landmarks = _landmarks(annotation["keypoints"], count)
+    sizes = [image.get(key) for key in ("width", "height")]
+    size = None if None in sizes else (_size(sizes[0], "width"), _size(sizes[1], "height"))
+    return CocoFace(where, _file_name(image), size, landmarks, _box(annotation, landmarks, size))
+
+
+def _landmarks(keypoints: object, count: int | None) -> FloatArray:
+    """`[K, 2]` from x, y, v, ...; NaN where v is 0."""
+    if not isinstance(keypoints, list) or len(keypoints) % 3 or not keypoints:
+        raise ValueError(f"keypoints are a list of x, y, visibility for each point, got {checked.shown(keypoints)}")
+    if count and len(keypoints) != 3 * count:
+        raise ValueError(f"{len(keypoints) // 3} points, and there are to be {count}")
+    try:
+        values = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"keypoints hold something that is no number: {checked.shown(keypoints)}") from error
+    landmarks, labelled = values[:, :2].copy(), values[:, 2] > 0
+    if not (np.isfinite(values[labelled]).all() and (np.abs(landmarks[labelled]) < _FAR).all()):
+        raise ValueError("keypoints hold a number that is no place in a photograph")
+    landmarks[~labelled] = np.nan
+    if not labelled.any():
+        raise ValueError("no point is labelled (visibility 1 or 2)")
+    if (landmarks[labelled].max() <= 1.0) and labelled.sum() > 1:
+        raise ValueError("its points lie within 0..1: COCO's numbers are pixels; multiply by width and height")
+    return landmarks
+
+
+def _box(annotation: Mapping[str, Any], landmarks: FloatArray, size: tuple[int, int] | None) -> Box:
+    """By the `center` and `scale` that mmpose adds, else the square around `bbox`, else around the points."""
+    center, scale, bbox = (annotation.get(key) for key in ("center", "scale", "bbox"))
+    if center is not None and isinstance(scale, int | float):
+        x, y = checked.numbers(center, "center", 2, -_FAR, _FAR)
+        return Box((x, y), 200.0 * checked.number(scale, "scale", 1e-6, _FAR))
+    if bbox is None:
+        return box_from_landmarks(landmarks[np.isfinite(landmarks).all(axis=1)])
+    left, top, width, height = checked.numbers(bbox, "bbox", 4, -_FAR, _FAR)
+    if width <= 0 or height <= 0:
+        raise ValueError(f"bbox {bbox} has no area: it is x, y, width, height")
+    points = landmarks[np.isfinite(landmarks).all(axis=1)]
+    if not ((points >= (left, top)) & (points <= (left + width, top + height))).all(axis=1).any():
+        raise ValueError(f"no point lies in its bbox {bbox} (x, y, width, height)")
+    beyond = size is not None and (left + width > 1.02 * size[0] + 2 or top + height > 1.02 * size[1] + 2)
+    if beyond and ((points >= (left, top)) & (points <= (width, height))).all():
+        raise ValueError(f"bbox {bbox} looks like left, top, right, bottom: COCO's is x, y, width, height")
+    return Box((left + width / 2, top + height / 2), max(width, height))
+
+
+def _points(categories: object) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """(names, skeleton as pairs of indices from 0) of the category that has points; empty where none names any."""
+    found = [one for one in _listed(categories, "categories") if isinstance(one, dict) and one.get("keypoints")]
+    if not found:
+        return (), ()
+    if len({tuple(map(str, one["keypoints"])) for one in found}) > 1:
+        kinds = ", ".join(checked.shown(one.get("name")) for one in found)
+        raise ValueError(f"categories {kinds} have different points: keep one kind of face in a file")
+    names = checked.strings(found[0]["keypoints"], "categories.keypoints", most=10_000)
+    if len(set(names)) != len(names):
+        raise ValueError(f"categories.keypoints names a point twice: {', '.join(_repeated(names)[:4])}")
+    lines: list[tuple[int, int]] = []
+    for line in _listed(found[0].get("skeleton") or [], "skeleton"):
+        one, other = (int(i) for i in checked.numbers(line, "skeleton", 2, 1, len(names)))
+        lines.append((one - 1, other - 1))  # COCO counts these from 1
+    return names, tuple(lines)
+
+
+def _by_id(content: Mapping[str, Any], key: str) -> dict[Any, Mapping[str, Any]]:
+    entries = _entries(content, key)
+    known: dict[Any, Mapping[str, Any]] = {_id(entry.get("id")): entry for entry in entries}
+    if len(known) != len(entries):
+        raise ValueError(f"{key} have an id twice: {_repeated([_id(entry.get('id')) for entry in entries])[0]}")
+    return known
+
+
+def _entries(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    if key not in content:
+        raise ValueError(f"no `{key}`: a COCO-keypoints file has images, annotations and categories")
+    return [checked.mapping(entry, key) for entry in _listed(content[key], key)]
+
+
+def _listed(value: object, name: str) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is a list, got {checked.shown(value)}")
+    return value
+
+
+def _id(value: object) -> str | int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"an id is a whole number or a text, got {checked.shown(value)}")
+    return value
+
+
+def _size(value: object, name: str) -> int:
+    return int(checked.number(value, name, 1, 1e6))
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    name = checked.text(image.get("file_name"), "file_name", longest=4096).replace("\\", "/")
+    if not name or "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise ValueError(f"file_name {checked.shown(name)} is no path within the folder of photographs")
+    return name
+
+
+def _doubled(annotations: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+    ids = [one["id"] for one in annotations if isinstance(one.get("id"), int | str)]
+    return [f"{path.name}: annotation {one} is there twice" for one in _repeated(ids)]
+
+
+def _repeated(values: Sequence[Any]) -> list[Any]:
+    return [value for value, count in Counter(values).items() if count > 1]

@@ -1,0 +1,115 @@
+"""From files to faces: which photograph and which points make one, and whether they fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from facelm.data.faces import Face
+from facelm.data.images import AS_STORED, exif_orientation
+from facelm.data.plausible import check_in_image, check_shape
+from facelm.data.w300.annotations import Annotation, read_pts
+from facelm.data.w300.layout import Files, is_ibugs_name, parse_name
+from facelm.geometry.affine import FloatArray
+from facelm.geometry.boxes import box_from_landmarks
+from facelm.geometry.landmarks import interocular
+
+Folders = Mapping[str, Mapping[str, Files]]
+Exif = Literal["auto", "apply", "ignore"]
+SizeOf = Callable[[Path, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A face that is on disk and not read yet; `unused` are further photographs of its name."""
+
+    folder: str
+    image: Path
+    read: Callable[[int], FloatArray]
+    unused: Sequence[Path] = ()
+
+
+def entries_from_pts(folders: Folders) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Every .pts with its photograph by face name, and what is wrong with those that have none."""
+    entries: dict[str, Entry] = {}
+    problems: dict[str, str] = {}
+    for folder, names in folders.items():
+        for bare, files in names.items():
+            name = f"{folder}/{bare}"
+            if files.pts and files.image:
+                entries[name] = Entry(folder, files.image, partial(read_pts, files.pts), files.unused)
+            elif files.pts:
+                problems[name] = f"{files.pts}: the image does not exist; none of that name lies beside it"
+    return entries, problems
+
+
+def entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Every row of this split with its photograph by face name, and what is wrong with those that have none.
+
+    Rows in official folders that are not among `folders` (another split's, or not on disk) are passed over. A row
+    whose path ends in no official folder is looked for by its file name in all of `folders`.
+    """
+    entries: dict[str, Entry] = {}
+    problems: dict[str, str] = {}
+    for row in rows:
+        folder, bare = parse_name(row.image_name)
+        if folder and folder not in folders:
+            continue
+        holders = [place for place in ([folder] if folder else folders) if bare in folders[place]]
+        files = folders[holders[0]][bare] if len(holders) == 1 else Files()
+        image = files.image
+        name = f"{folder or holders[0]}/{bare}" if folder or image else row.image_name
+        if image is None:
+            reason = f"is in {' and '.join(holders)}" if len(holders) > 1 else "does not exist"
+            problems[name] = f"{row.where}: the image {row.image_name!r} {reason}"
+        elif name in entries:
+            problems[name] = f"{row.where}: the image {row.image_name!r} is annotated twice"
+        else:
+            entries[name] = Entry(holders[0], image, row.read, files.unused)
+    return {name: entry for name, entry in entries.items() if name not in problems}, problems
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How entries become faces.
+
+    `subtracted` is what is taken from stored coordinates, `exif` as in `index_faces`. `size_of` gives (width, height)
+    of a photograph turned by an orientation; None leaves photographs unread. `any_shape` is for drawn heads, which are
+    exact, and wilder than anybody photographs.
+    """
+
+    subtracted: int
+    exif: Exif
+    size_of: SizeOf | None
+    any_shape: bool = False
+
+    def face(self, name: str, entry: Entry) -> Face:
+        """The face.
+
+        Raises:
+            ValueError: it cannot be used, with the reason.
+            OSError: a file cannot be read.
+        """
+        landmarks_image, image = entry.read(self.subtracted), entry.image
+        if not interocular(landmarks_image) > 0:
+            raise ValueError(f"{image}: both outer eye corners are one point; errors are measured in their distance")
+        if not self.any_shape:
+            check_shape(landmarks_image, str(image))
+        box, orientation = box_from_landmarks(landmarks_image), self.orientation(name, entry)
+        if self.size_of:
+            check_in_image(image, self.size_of(image, orientation), landmarks_image, box)
+        return Face(name, image, landmarks_image, box, entry.folder, orientation)
+
+    def orientation(self, name: str, entry: Entry) -> int:
+        """By which the photograph is turned."""
+        ignored = self.exif == "ignore" or (self.exif == "auto" and is_ibugs_name(name.rpartition("/")[2]))
+        return AS_STORED if ignored else stated_orientation(entry.image)
+
+
+def stated_orientation(image: Path) -> int:
+    """What the photograph's EXIF says; raises OSError where it cannot be read."""
+    with image.open("rb") as stream:
+        return exif_orientation(stream)
