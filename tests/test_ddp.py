@@ -72,6 +72,23 @@ class TestRunRanks:
         assert all((tmp_path / f"saved{rank}").exists() for rank in (0, 1))
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
+    def test_ctrl_c_before_they_can_save_does_not_wait_either(self, tmp_path):
+        start = "import signal, pathlib; rank and signal.signal(2, lambda *_: None)\n"
+        start += f"pathlib.Path({str(tmp_path)!r}, f'up{{rank}}').touch()\n"
+        start += "end = time.monotonic() + 90\nwhile time.monotonic() < end: time.sleep(1)"
+
+        def interrupt():
+            while not all((tmp_path / f"up{rank}").exists() for rank in (0, 1)):
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(SystemExit) as error:
+            run(start, start, folder=tmp_path, grace=80)
+        assert error.value.code == 130
+        assert time.monotonic() - started < 40
+
     def test_a_second_ctrl_c_does_not_wait_for_them(self, tmp_path):
         deaf = "import signal, pathlib; signal.signal(2, lambda *_: None)\n"
         deaf += f"pathlib.Path({str(tmp_path)!r}, 'up').touch()\n"

@@ -97,7 +97,7 @@ class TestData:
         """Of other data nobody knows which were held out."""
         shutil.copytree(drawn_root / "helen/trainset", tmp_path / "helen/trainset")
         model = load_model(trained_run)
-        model = replace(model, record={**model.record, "data": {"root": str(tmp_path), "hold_out": 0.2}})
+        model = replace(model, faces={}, record={**model.record, "data": {"root": str(tmp_path), "hold_out": 0.2}})
         cfg = compose("evaluate", f"checkpoint={trained_run}")
         data = evaluation_data(cfg, model, typed=[])
         faces, labels = data.evaluation_faces()

@@ -13,7 +13,7 @@ import torch
 from conftest import compose
 from facelm.evaluate import evaluation_data
 from facelm.launch.jobs import read_record
-from facelm.launch.recorded import DATA, recorded_data, restored
+from facelm.launch.recorded import DATA, recorded_data, restored, with_places
 from facelm.models.loading import load_model
 from facelm.models.spec import read_facelm_checkpoint, write_whole
 from facelm.training.callbacks import BestCheckpoint
@@ -145,6 +145,29 @@ def test_a_record_of_other_types_is_refused(tmp_path, content):
     (tmp_path / "result.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"result\.json' was not written by facelm, or was changed: "):
         read_record(tmp_path)
+
+
+class TestPlaces:
+    """A checkpoint keeps the last part of an absolute path, its run folder the whole."""
+
+    CUT = {"root": ".../faces", "val_list": "lists/a.txt"}
+
+    def test_are_those_of_the_run_folder(self, tmp_path):
+        (tmp_path / "config.yaml").write_text("data: {root: /home/me/faces, val_list: /other.txt}")
+        assert with_places(self.CUT, tmp_path) == {"root": "/home/me/faces", "val_list": "lists/a.txt"}
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            None, "data: {root: /home/me/others}", "data: {}", "5", "a: [", "data: {root: 5}",
+            "data: {root: '${oc.env:HOME}/faces'}", "!!python/name:os.system", "[" * 5000,
+        ],
+    )  # fmt: skip
+    def test_are_asked_for_where_no_folder_says_them(self, tmp_path, said):
+        if said is not None:
+            (tmp_path / "config.yaml").write_text(said)
+        with pytest.raises(ValueError, match="data.root=PATH|was not written by facelm"):
+            with_places(self.CUT, tmp_path)
 
 
 def test_a_checkpoint_does_not_say_which_file_is_deleted(tmp_path):

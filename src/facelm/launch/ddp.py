@@ -157,6 +157,9 @@ def run_ranks(
                     subprocess.Popen(command, env=environment | own, stdout=output, stderr=output and subprocess.STDOUT)
                 )
             failed = _first_failure(ranks)
+            if stopped and failed is not None:
+                grace = min(grace, 1.0)
+                log.warning("stopped before every rank could save; what was saved earlier, if anything, is kept")
         except KeyboardInterrupt:  # the second: nothing is waited for
             grace = min(grace, 1.0)
             raise

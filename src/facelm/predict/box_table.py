@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from facelm import checked
+from facelm.data.w300.annotations import LARGEST
 from facelm.files import typed
 from facelm.geometry.affine import FloatArray
 
@@ -37,9 +39,10 @@ def read_box_table(path: Path) -> dict[str, FloatArray]:
     boxes: dict[str, list[list[float]]] = {}
     for line, name, cells in _rows(path):
         try:
-            numbers = [float(cell) for cell in cells]
+            numbers = list(checked.numbers([float(cell) for cell in cells], "a box", 4, -LARGEST, LARGEST))
         except ValueError:
-            raise ValueError(f"{path}: line {line}: {', '.join(cells)!r} are not four numbers x1, y1, x2, y2") from None
+            said = checked.shown(", ".join(cells))
+            raise ValueError(f"{path}: line {line}: {said} are not four numbers x1, y1, x2, y2 of pixels") from None
         boxes.setdefault(name.removeprefix("./"), []).append(numbers)
     if not boxes:
         raise ValueError(f"{path}: no boxes; a row is image,x1,y1,x2,y2")
@@ -63,7 +66,11 @@ def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     """(line, image name, the four cells) of every row; of a name nothing is stripped, nor is it cut at U+2028."""
     reader = csv.reader(StringIO(_text(path), newline=""))
     columns = [1, 2, 3, 4]
-    for number, row in enumerate(reader):
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {reader.line_num}: no CSV ({error})") from None
+    for number, (line, row) in enumerate(rows):
         cells = [cell.strip(' "\t') for cell in row]  # also of ` "1.5"`, quoted behind a space
         if number == 0 and len(cells) > 1 and not _is_number(cells[1]):
             missing = [name for name in COLUMNS if name not in cells]
@@ -72,8 +79,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
             columns = [cells.index(name) for name in COLUMNS]
         elif any(cells):
             if len(cells) <= max(columns):
-                raise ValueError(f"{path}: line {reader.line_num}: {len(cells)} columns; a row is image,x1,y1,x2,y2")
-            yield reader.line_num, row[0], [cells[column] for column in columns]
+                raise ValueError(f"{path}: line {line}: {len(cells)} columns; a row is image,x1,y1,x2,y2")
+            yield line, row[0], [cells[column] for column in columns]
 
 
 def _text(path: Path) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from facelm.checked import shown
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.landmarks import IBUG68
 
@@ -145,9 +146,10 @@ def read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> list[Annotation]:
+    text = read_text(path)
     try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of too many digits
         raise ValueError(f"{path}: no JSON ({error}); the file is damaged or cut short. Download it again") from None
     images, faces = (_objects(path, content, key) for key in ("images", "annotations"))
     _require(path, "image", images, ("id", "file_name"))
@@ -162,8 +164,11 @@ def _read_json(path: Path) -> list[Annotation]:
 
 
 def _read_csv(path: Path) -> list[Annotation]:
-    rows = csv.reader(read_text(path).splitlines(), skipinitialspace=True)
-    header = [column.strip() for column in next(rows, [])]
+    try:
+        first, *rows = list(csv.reader(read_text(path).splitlines(), skipinitialspace=True)) or [[]]
+    except csv.Error as error:
+        raise ValueError(f"{path}: no CSV ({error}); it is damaged. Download it again") from None
+    header = [column.strip() for column in first]
     missing = [column for column in CSV_COLUMNS if column not in header]
     if missing:
         raise ValueError(
@@ -223,8 +228,8 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int, count: int 
     for i, value in enumerate(values):
         try:
             numbers.append(float(value))
-        except (TypeError, ValueError):
-            raise ValueError(f"{where}: {'xy'[i % 2]} of point {i // 2} is {value!r}, not a number") from None
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{where}: {'xy'[i % 2]} of point {i // 2} is {shown(value)}, not a number") from None
     stored = np.array(numbers).reshape(count, 2)
     if not np.isfinite(stored).all():
         bad = int(np.argmin(np.isfinite(stored).all(axis=1)))
