@@ -14,7 +14,7 @@ OUTPUTS = Path("outputs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run and the overrides."""
     add = parser.add_argument
-    add("run", nargs="?", metavar="RUN", help="a run folder or a last.ckpt; by default the newest unfinished of outputs/")
+    add("run", nargs="?", metavar="RUN", help="a run folder or a last.ckpt; by default the newest unfinished one")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="what changes from here on: trainer.max_epochs=90 ...")
 
 
@@ -58,6 +58,6 @@ def newest_unfinished(outputs: Path) -> Path:
         skipped[status] = skipped.get(status, 0) + 1
     there = ", ".join(f"{count} {status}" for status, count in skipped.items()) or "no run with checkpoints/last.ckpt"
     raise FileNotFoundError(
-        f"nothing in {outputs.absolute()} to go on with ({there}). A run somewhere else, or one that was killed on another "
-        "machine, is named: facelm resume RUN"
+        f"nothing in {outputs.absolute()} to go on with ({there}). A run somewhere else, or one that was killed on "
+        "another machine, is named: facelm resume RUN"
     )
