@@ -1,7 +1,6 @@
 """local.yaml: where it is looked for, what it may say, what counts over it, and that a resumed run does without it."""
 
 import json
-import os
 import sys
 
 import hydra
@@ -12,6 +11,7 @@ from facelm.cli import main
 from facelm.launch.jobs import Job, read_record
 from facelm.launch.local import local_file, read_local, with_local
 from facelm.launch.paths import CONF_DIR
+from facelm.launch.resume import continued
 from facelm.launch.run_folder import to_go_on_with
 
 
@@ -40,7 +40,7 @@ def job(tmp_path, monkeypatch):
 
         @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config)
         def program(cfg):
-            cfg, values = with_local(cfg)
+            cfg, values = with_local(continued(cfg) if config == "train" else cfg)
             seen.update(cfg=cfg, values=values, overrides=list(Job.current().overrides))
 
         monkeypatch.setattr(sys, "argv", ["job", f"hydra.run.dir={tmp_path / 'run'}", *typed])
@@ -48,6 +48,10 @@ def job(tmp_path, monkeypatch):
         return seen
 
     return run
+
+
+def measured_at(report):
+    return json.loads((report / "summary.json").read_text())["checkpoint"]["data"]["root"]
 
 
 class TestWhere:
@@ -163,37 +167,40 @@ class TestWhatCounts:
 
 
 class TestRuns:
-    def test_the_same_command_goes_on_after_the_file_has_changed(self, tmp_path):
-        (tmp_path / "checkpoints").mkdir()
-        (tmp_path / "checkpoints" / "last.ckpt").touch()
+    @pytest.fixture
+    def stopped(self, tmp_path):
+        """A run with values of a local.yaml that has changed since."""
+        folder = tmp_path / "run"
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "last.ckpt").touch()
         record = {"status": "stopped", "overrides": ["data.num_workers=8", "seed=3"], "local": ["data.num_workers=8"]}
-        (tmp_path / "result.json").write_text(json.dumps(record))
-        assert to_go_on_with(tmp_path, ["seed=3"]) == tmp_path
-        with pytest.raises(ValueError, match="num_workers=2"):
-            to_go_on_with(tmp_path, ["seed=3", "data.num_workers=2"])
-        with pytest.raises(ValueError, match="seed=3"):
-            to_go_on_with(tmp_path, ["data.num_workers=8"])
+        (folder / "result.json").write_text(json.dumps(record))
+        return folder
 
-    def test_a_run_is_resumed_and_evaluated_as_it_was(self, local, drawn_root, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("typed", [["seed=3"], ["resume=run"], ["resume=run", "seed=3"]])
+    def test_what_goes_on_is_as_it_was(self, stopped, local, job, typed):
+        local("data: {num_workers: 2, batch_size: 5}\n")
+        seen = job(*typed)
+        assert (seen["cfg"].data.num_workers, seen["cfg"].data.batch_size, seen["cfg"].seed) == (8, 64, 3)
+        assert seen["values"] == []
+
+    def test_what_is_typed_otherwise_is_another_run(self, stopped):
+        assert to_go_on_with(stopped, ["seed=3"]) == stopped
+        with pytest.raises(ValueError, match="num_workers=2"):
+            to_go_on_with(stopped, ["seed=3", "data.num_workers=2"])
+        with pytest.raises(ValueError, match="seed=3"):
+            to_go_on_with(stopped, ["data.num_workers=8"])
+
+    def test_a_run_says_whose_values_it_has_and_is_evaluated_as_it_was(self, local, drawn_root, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["facelm"])
         local(f"data: {{root: '{drawn_root}'}}\ncrop: {{scale: 1.5}}\n")
-        how, run = ["data=w300", *TINY, f"hydra.run.dir={tmp_path / 'run'}", "trainer.max_epochs=1"], tmp_path / "run"
-        assert main(["train", *how]) == 0
-        record = read_record(run)
-        assert record["local"] == [f"data.root={drawn_root}", "crop.scale=1.5"]
-        (run / "result.json").write_text(json.dumps(record | {"status": "stopped"}))
+        run = tmp_path / "run"
+        assert main(["train", "data=w300", *TINY, f"hydra.run.dir={run}", "trainer.max_epochs=1"]) == 0
+        assert read_record(run)["local"] == [f"data.root={drawn_root}", "crop.scale=1.5"]
+        (run / "report" / "summary.json").unlink()
         local("data: {root: /nowhere}\ncrop: {scale: 1.1}\n")
-        assert main(["train", f"resume={run}", "trainer.max_epochs=2"]) == 0
-        assert "scale: 1.5" in (run / "config.yaml").read_text()
-        assert read_record(run)["local"] == record["local"]
-        (run / "result.json").write_text(json.dumps(read_record(run) | {"status": "stopped"}))
-        again = [*how[:-1], "trainer.max_epochs=2"]
-        assert main(["train", *again]) == 0, "resume=auto"
-        assert "scale: 1.5" in (run / "config.yaml").read_text()
         assert main(["evaluate", f"checkpoint={run}"]) == 0
-        summary = json.loads((run / "report" / "summary.json").read_text())
-        assert summary["data"]["root"] == str(drawn_root)
-        assert not os.path.exists("outputs/evaluate/report")
+        assert measured_at(run / "report") == str(drawn_root), "its own report, since nobody named other faces"
 
     def test_a_checkpoint_from_elsewhere_is_measured_on_this_machine_s_data(
         self, local, trained_run, drawn_root, tmp_path, monkeypatch
@@ -202,11 +209,10 @@ class TestRuns:
         import torch
 
         content = torch.load(trained_run / "checkpoints" / "best.ckpt", weights_only=True)
-        content["facelm"]["record"]["data"]["root"] = "not/here"
+        content["facelm"]["config"]["data"]["root"] = "not/here"
         torch.save(content, tmp_path / "copy.ckpt")
         monkeypatch.setattr(sys, "argv", ["facelm"])
         local(f"data: {{root: '{drawn_root}'}}\n")
         how = ["evaluate", f"checkpoint={tmp_path / 'copy.ckpt'}", f"report_dir={tmp_path / 'report'}"]
         assert main(how) == 0
-        summary = json.loads((tmp_path / "report" / "summary.json").read_text())
-        assert summary["data"]["root"] == str(drawn_root)
+        assert measured_at(tmp_path / "report") == str(drawn_root)
