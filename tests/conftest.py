@@ -9,6 +9,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
+os.environ["FACELM_CONFIG"] = ""  # the local.yaml of whoever runs the tests
 
 TINY = [
     "model=hrnetv2_tiny",

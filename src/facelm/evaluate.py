@@ -28,6 +28,7 @@ from facelm.geometry.landmarks import plain_scheme
 from facelm.launch.build import build_data, plain
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
+from facelm.launch.local import with_local
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.recorded import recorded_data, recorded_group, with_places
 from facelm.launch.run_folder import recorded_root
@@ -129,11 +130,13 @@ def names_faces(typed: Sequence[str]) -> bool:
     return any(key_of(one) in ("data", *(f"data.{key}" for key in FACES)) for one in typed)
 
 
-def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -> FaceDataModule:
+def evaluation_data(
+    cfg: DictConfig, model: LoadedModel, typed: Sequence[str], local: Sequence[str] = ()
+) -> FaceDataModule:
     """The data module framed as the checkpoint needs it.
 
     Where the overrides `typed` name no faces, a run's checkpoint is measured on that run's own (root, lists,
-    annotations).
+    annotations). `local` are local.yaml's: its `data.root` counts where the run's is not on this machine.
 
     Raises:
         ValueError: a key was typed that is the checkpoint's affair, or what the checkpoint says of its data is not
@@ -156,10 +159,12 @@ def evaluation_data(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -
     node: dict[str, Any] = plain(cfg.data)
     recorded = {} if names_faces(typed) else recorded_data(model.record)
     if recorded:
-        kept = set(map(key_of, typed))
+        kept = {key_of(one) for one in typed} | {key_of(one) for one in local if not names_faces([one])}
         run = model.path.parent.parent
         if root := recorded_root(run):
             recorded["root"] = root
+        elif "data.root" in map(key_of, local) and not Path(recorded.get("root", "")).expanduser().is_dir():
+            recorded.pop("root", None)
         recorded = with_places({key: value for key, value in recorded.items() if f"data.{key}" not in kept}, run)
         node |= {key: value for key, value in recorded.items() if key in node}
         log.info(f"data as in the checkpoint's run: {node['root']}")
@@ -197,14 +202,18 @@ def report_folder(cfg: DictConfig, model: LoadedModel, typed: Sequence[str], *, 
 @command_line
 def main(cfg: DictConfig) -> None:
     """The Hydra entry."""
+    typed = list(HydraConfig.get().overrides.task)
+    cfg, local = with_local(cfg)
     device = pick_device(cfg.device)
     model = load_model(cfg.checkpoint, network=own.named(cfg.network), **spec_changes(cfg))
-    typed = HydraConfig.get().overrides.task
     if not any(key_of(one) == "data" for one in typed) and (group := recorded_group(model.record)):
-        cfg = hydra.compose(str(HydraConfig.get().job.config_name), overrides=[*typed, f"data={group}"])
+        others = [
+            one for one in HydraConfig.get().overrides.task if one in typed or not key_of(one).startswith("data.")
+        ]
+        cfg = hydra.compose(str(HydraConfig.get().job.config_name), overrides=[*others, f"data={group}"])
     with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:
         tracker.log_source({"path": model.path, "sha256": model.sha256, "run": model.run})
-        data = evaluation_data(cfg, model, typed)
+        data = evaluation_data(cfg, model, typed, local)
         data.prepare_data()
         measured = data.evaluation_faces()
         validated = model.validated if cfg.pixel_origin is None else ""  # else their landmarks are read otherwise

@@ -110,9 +110,12 @@ def take_lock(file: IO[Any], *, wait: bool = True) -> bool:
     """Locks an open file for this process until it is closed; False where another has it and `wait` is off.
 
     Raises:
-        OSError: the file system has no locks; the error names the file.
+        OSError: the file system, or a system without POSIX, has no locks; the error names the file.
     """
-    import fcntl  # where there is POSIX: whatever takes no lock runs without
+    try:
+        import fcntl  # where there is POSIX: whatever takes no lock runs without
+    except ImportError:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), file.name) from None
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -35,6 +35,7 @@ from facelm.launch.build import (
 from facelm.launch.ddp import resolve_devices
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
+from facelm.launch.local import CONFIG, with_local
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.resume import continued, refuse_first, resume_path, resumed_run
 from facelm.launch.run_folder import held, score_of_the_same_job
@@ -120,7 +121,7 @@ def evaluate_apart(checkpoint: Path, report_dir: Path, device: str, network: Net
     command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint={ddp.quoted(checkpoint)}", f"device={device}"]
     command += [f"network={path_of(network)}"] if network else []
     command += [f"report_dir={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
-    done = subprocess.run(command, env=ddp.without_ranks(os.environ), check=False)
+    done = subprocess.run(command, env=ddp.without_ranks(os.environ) | {CONFIG: ""}, check=False)
     if done.returncode:
         raise ChildProcessError(
             f"training is done, but its report failed (exit code {done.returncode}, see above). "
@@ -147,7 +148,7 @@ def train_on_all_devices(cfg: DictConfig, job: Job) -> float | None:
     data = build_data(cfg)
     data.prepare_data()
     data.setup()
-    extra = {SWEEP: str(job.sweep)} if job.sweep else {}
+    extra = {CONFIG: ""} | ({SWEEP: str(job.sweep)} if job.sweep else {})  # the job's overrides hold local.yaml's
     ddp.run_ranks(ddp.rank_commands(ranks, job.overrides, job.folder), job.folder, extra=extra)
     score = read_record(job.folder).get("val_nme")
     return None if score is None else float(score)
@@ -184,7 +185,7 @@ def hydra_job(cfg: DictConfig) -> float | None:
     if ddp.global_rank():
         if ddp.STARTED_BY not in os.environ:
             logging.disable(logging.INFO)  # rank 0 says it; the ranks of srun and torchrun share one train.log
-        cfg = continued(cfg)
+        cfg, _ = with_local(continued(cfg))
         job = Job.current()
         with first_to_fail(job, ddp.global_rank()):
             train_on_all_devices(cfg, job)
@@ -192,9 +193,10 @@ def hydra_job(cfg: DictConfig) -> float | None:
     with held(Job.current().folder):
         if (score := score_of_the_same_job(Job.current(), cfg.resume)) is not None:
             return score
-        cfg = continued(cfg)
+        cfg, local = with_local(continued(cfg))
         job = Job.current()
-        with recorded(job, data_root=str(Path(cfg.data.root).expanduser().absolute())) as record:
+        facts = {"data_root": str(Path(cfg.data.root).expanduser().absolute())} | ({"local": local} if local else {})
+        with recorded(job, **facts) as record:
             (job.folder / "report" / "summary.json").unlink(missing_ok=True)  # of the run before it went on
             score = record["val_nme"] = train_on_all_devices(cfg, job)
     return score

@@ -14,12 +14,7 @@ OUTPUTS = Path("outputs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run and the overrides."""
     add = parser.add_argument
-    add(
-        "run",
-        nargs="?",
-        metavar="RUN",
-        help="run folder or last.ckpt; by default the newest unfinished of outputs/",
-    )
+    add("run", nargs="?", metavar="RUN", help="a run folder or a last.ckpt; by default the newest unfinished one")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="what changes from here on: trainer.max_epochs=90 ...")
 
 

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from facelm.launch.build import build_optimizer, build_schedule, chosen_callbacks
@@ -42,6 +42,25 @@ SHARED = {
 }
 """Keys that only repeat another one, which the checkpoint records."""
 
+ELSEWHERE = {
+    "ckpt_path": "resume=RUN goes on with a training, and facelm evaluate checkpoint=RUN measures one",
+    "hparams_search": "sweep=NAME, with -m",
+    "paths": "data.root=FOLDER for the data, and hydra.run.dir=FOLDER for the run",
+    "extras": "tags=[...]; the config is always written to config.yaml in the run folder",
+    "train": "nothing to set: facelm train trains, and facelm evaluate checkpoint=RUN measures alone",
+    "test": "nothing to set: a training ends with the report of its best checkpoint",
+    "task_name": "name=NAME",
+    "optimized_metric": "nothing to set: sweeps minimise the best val/nme",
+    "datamodule": "data=NAME",
+    "model.net": "model=NAME",
+    "model.optimizer": "optim.optimizer",
+    "model.scheduler": "optim.schedule",
+    "model.compile": "compile=true",
+    "data.data_dir": "data.root=FOLDER",
+    "data.pin_memory": "nothing to set: memory is pinned where there is a GPU",
+}
+"""Keys of lightning-hydra-template that are called otherwise here, and what to type."""
+
 FREE = ("callbacks", "logger", "codec", "first", "hydra")
 """Where keys of any name may be added: what is built from them says what it does not know."""
 
@@ -59,6 +78,7 @@ def check_config(cfg: Any) -> None:
         check_owned(cfg)
         check_length(cfg.trainer)
     check_seed(cfg.seed)
+    check_tags(cfg.get("tags"))
     if HydraConfig.initialized() and GlobalHydra.instance().is_initialized():
         hydra_job: Any = HydraConfig.get()
         typed = list(hydra_job.overrides.task)
@@ -104,6 +124,13 @@ def check_seed(seed: Any) -> None:
             f"seed={'null' if seed is None else seed}: a whole number from 0 to {2**32 - 1}; every run has one, so "
             "that it can be repeated. sweep=seeds tries several"
         )
+
+
+def check_tags(tags: Any) -> None:
+    """Refuses tags that are no list of words."""
+    if tags is None or (isinstance(tags, ListConfig) and all(isinstance(tag, str | int | float) for tag in tags)):
+        return
+    raise ValueError(f"tags={tags}: a list of words, as in tags=[baseline,cluster]")
 
 
 def is_value(cfg: Any, key: str) -> bool:
@@ -196,8 +223,16 @@ def nearest(key: str, known: Iterable[str]) -> str | None:
     return next(iter(namesakes or close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)), None)
 
 
+def elsewhere(key: str) -> str | None:
+    """What stands here for a key of lightning-hydra-template, or of its node, that does not exist here."""
+    parts = key.split(".")
+    return next((ELSEWHERE[one] for n in (2, 1) if (one := ".".join(parts[:n])) in ELSEWHERE), None)
+
+
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """`: did you mean NEAREST?`, or nothing."""
+    """`: did you mean NEAREST?`, or what stands here for a key of lightning-hydra-template, or nothing."""
+    if instead := elsewhere(key):
+        return f". Here it is {instead}"
     found = nearest(key, known)
     return f": did you mean {found}?" if found else ""
 
@@ -218,4 +253,4 @@ def with_nearest(error: BaseException, arguments: Sequence[str]) -> list[str]:
         return []
     known = [*keys_of(base), *groups]
     unknown = [key_of(one) for one in typed if key_of(one) not in known and "/" not in key_of(one)]
-    return [f"{key} does not exist{did_you_mean(key, known)}" for key in unknown if nearest(key, known)]
+    return [f"{key} does not exist{said}" for key in unknown if (said := did_you_mean(key, known))]

@@ -51,14 +51,16 @@ class Job:
 def recorded(job: Job, **facts: Any) -> Iterator[dict[str, Any]]:
     """Writes `job`'s result.json when it starts and when it ends, however it ends; what is yielded goes into it.
 
-    `facts` are plain values that are known at the start.
+    `facts` are plain values that are known at the start; `local` is by default the one of the run that is continued.
 
     A job that continues an earlier one in the same folder adds to its time.
     """
-    before = read_record(job.folder).get("seconds") or 0.0
+    earlier = read_record(job.folder)
+    before = earlier.get("seconds") or 0.0
     record: dict[str, Any] = {
         "status": "running",
         "overrides": without_keys(list(job.overrides)),
+        "local": earlier.get("local", []),
         "val_nme": None,
         "seconds": None,
         "error": None,
@@ -133,8 +135,8 @@ def checked_record(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         for name in {"status", "error"} & record.keys():
             if record[name] is not None or name == "status":
                 checked.text(record[name], name)
-        if "overrides" in record:
-            checked.strings(record["overrides"], "overrides", most=1000)
+        for name in {"overrides", "local"} & record.keys():
+            checked.strings(record[name], name, most=1000)
         for name in {"val_nme", "seconds"} & record.keys():
             value = record[name]
             if value is not None and value == value:  # a training that diverged leaves NaN

@@ -91,7 +91,8 @@ def continued(cfg: DictConfig) -> DictConfig:
     job = Job.current()
     typed = list(job.overrides)
     if cfg.resume == AUTO and (found := unfinished(job)):
-        return composed(merged(typed, [f"resume={ddp.quoted(found)}"]))
+        then = restored(read_record(found).get("overrides", []), typed)  # local.yaml's of that time among them
+        return composed(merged([*then, *typed], [f"resume={ddp.quoted(found)}"]))
     run = resumed_folder(cfg.resume)
     if cfg.resume != AUTO and not _follows() and (run is None or run.resolve() != job.folder.resolve()):
         require_unused(job.folder)

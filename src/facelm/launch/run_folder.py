@@ -129,7 +129,9 @@ def _same(record: Mapping[str, Any], overrides: Sequence[str]) -> bool:
 def _difference(record: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """What the recorded command had otherwise than `overrides`, in words; "" where nothing."""
     then, now = by_key(record.get("overrides", [])), by_key(without_keys(list(overrides)))
+    local = by_key(record.get("local", []))  # nobody typed them: `now` lacks them
     keys = [key for key in {**then, **now} if key not in _OWN and then.get(key) != now.get(key)]
+    keys = [key for key in keys if key in now or then[key] != local.get(key)]
     return ", ".join(f"{then.get(key, f'no {key}')} (now {now.get(key, f'no {key}')})" for key in keys[:4])
 
 

@@ -68,6 +68,7 @@ def run_plan(cfg: DictConfig, run_dir: Path, job_type: str, resumed: Mapping[str
         experiment=cfg.name,
         job_type=job_type,
         overrides=shareable(job.overrides),
+        tags=tuple(str(tag) for tag in cfg.get("tags") or ()),
         sweep=f"{cfg.name} {job.sweep.name}" if job.sweep else None,
         config=shareable(plain(cfg)),
         resumed=resumed,

@@ -31,6 +31,8 @@ class TensorBoardTracker(Tracker):
                 "logger=tensorboard needs tensorboard: pip install 'facelm[tensorboard]'"
             ) from error
         self._text("config", plan.config)
+        if plan.tags:
+            self._logger.experiment.add_text("tags", ", ".join(plan.tags))
 
     def loggers(self) -> list[Logger]:
         """metrics.csv and the event file."""

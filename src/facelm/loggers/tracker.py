@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from facelm.loggers.metrics_csv import MetricsCSV
 
-MACHINERY = ("hydra", "launcher", "logger", "resume", "run_dir", "report_dir", "sweep")
+MACHINERY = ("hydra", "launcher", "logger", "resume", "run_dir", "report_dir", "sweep", "tags")
 """Overrides that say how a run is made and not what it is: they stay out of its short name, and out of tables."""
 
 
@@ -29,6 +29,7 @@ class RunPlan:
     experiment: str
     job_type: str = "train"
     overrides: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     sweep: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     resumed: Mapping[str, str] = field(default_factory=dict)

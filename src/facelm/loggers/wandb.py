@@ -35,9 +35,10 @@ class WandbTracker(Tracker):
     """A W&B run, with its own files under RUN/wandb.
 
     `group` is by default the sweep, `job_type` train or evaluate, `name` the experiment with short overrides, `id` that
-    of the run that is resumed. `tags` are added to the experiment and the overrides. `mode` null means WANDB_MODE, or
-    else online; whatever it is, a run without a key or without an answer from the server is offline. `checkpoints`
-    uploads best.ckpt and last.ckpt. `finish_timeout` is how many seconds the end of a run waits for its upload.
+    of the run that is resumed. `tags` are added to the experiment, the overrides and the run's own tags. `mode` null
+    means WANDB_MODE, or else online; whatever it is, a run without a key or without an answer from the server is
+    offline. `checkpoints` uploads best.ckpt and last.ckpt. `finish_timeout` is how many seconds the end of a run waits
+    for its upload.
 
     Nothing that goes wrong with W&B ends a run: it is logged as a warning.
 
@@ -121,7 +122,9 @@ class WandbTracker(Tracker):
             group=self._group or plan.sweep,
             job_type=self._job_type or plan.job_type,
             name=(self._name or _name(plan.experiment, short))[:LONGEST_NAME],
-            tags=list(dict.fromkeys(tag[:LONGEST_TAG] for tag in (plan.experiment, *short, *self._tags) if tag)),
+            tags=list(
+                dict.fromkeys(tag[:LONGEST_TAG] for tag in (plan.experiment, *short, *plan.tags, *self._tags) if tag)
+            ),
             id=run_id,
             resume="allow" if mode == "online" and run_id else None,
             mode=mode,
