@@ -180,6 +180,8 @@ class ModelSpec:
             )
         if "architecture" not in plain:
             raise ValueError("a model spec without `architecture`")
+        if isinstance(codec := plain.get("codec"), Mapping) and "name" in codec:
+            plain["codec"] = {**codec, "name": checked.renamed(codec["name"])}
         for name in ("mean", "std"):
             if isinstance(plain.get(name), list):
                 plain[name] = tuple(plain[name])
