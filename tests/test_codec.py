@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facelm.codec import CODECS, Codec, DarkCodec, MMPoseCodec, ReleaseCodec, SubpixelCodec, build_codec
+from facelm.codec import CODECS, Codec, DarkCodec, HRNetCodec, MMPoseCodec, SubpixelCodec, build_codec
 from facelm.codec.dark import newton_steps, opencv_gaussian
 from facelm.codec.peaks import first_peaks
 
@@ -93,7 +93,7 @@ class TestEveryCodec:
         visible = torch.tensor([[1.0, 0.0, 0.4, 0.6]])
         heatmaps, weights = build_codec({"name": name}, 64).encode(torch.full((1, 4, 2), 30.0), visible)
         assert (heatmaps.amax((2, 3)) > 0).tolist() == [[True, False, False, True]]
-        expected = [1.0, 1.0, 1.0, 1.0] if name == "release" else [1.0, 0.0, 0.4, 0.6]
+        expected = [1.0, 1.0, 1.0, 1.0] if name == "hrnet" else [1.0, 0.0, 0.4, 0.6]
         assert weights[0].tolist() == pytest.approx(expected)
 
     @all_codecs
@@ -101,7 +101,7 @@ class TestEveryCodec:
         far = torch.tensor([[[-500.0, 30.0], [30.0, 900.0], [30.0, 30.0]]])
         heatmaps, weights = build_codec({"name": name}, 64).encode(far)
         assert heatmaps[0, :2].abs().max() == 0
-        assert weights[0].tolist() == ([1, 1, 1] if name == "release" else [0, 0, 1])
+        assert weights[0].tolist() == ([1, 1, 1] if name == "hrnet" else [0, 0, 1])
 
     @all_codecs
     def test_spec_makes_it_again(self, name: str) -> None:
@@ -113,7 +113,7 @@ class TestEveryCodec:
 
 class TestMistakes:
     def test_unknown_codec(self) -> None:
-        with pytest.raises(ValueError, match=r"no codec 'msra'.*known: mmpose, dark, release, subpixel.*`codec=`"):
+        with pytest.raises(ValueError, match=r"no codec 'msra'.*known: mmpose, dark, hrnet, subpixel.*`codec=`"):
             build_codec({"name": "msra"}, 256)
 
     def test_unknown_option(self) -> None:
@@ -285,22 +285,22 @@ class TestDark:
         assert newton_steps(top, cell, cell).tolist() == [[[0.5, -1.75]]]
 
 
-class TestRelease:
+class TestHRNet:
     def test_predictions_in_the_image_are_integers(self) -> None:
-        codec = ReleaseCodec(crop_size=256)
+        codec = HRNetCodec(crop_size=256)
         image_from_crop = torch.tensor([[1.3, 0.0, -20.4], [0.0, 1.3, 33.3], [0, 0, 1]], dtype=torch.float64)[None]
         landmarks_image = codec.landmarks_in_image(torch.tensor([[[10.0, 10.0], [50.0, 60.0]]]), image_from_crop)
         assert landmarks_image.tolist() == [[[-6.0, 47.0], [45.0, 112.0]]]  # -7.4 goes to -7: towards zero
-        plain = ReleaseCodec(crop_size=256, integer_predictions=False)
+        plain = HRNetCodec(crop_size=256, integer_predictions=False)
         landmarks_image = plain.landmarks_in_image(torch.tensor([[[50.0, 60.0]]]), image_from_crop)
         assert landmarks_image[0, 0].tolist() == pytest.approx([44.6, 111.3])
 
     def test_a_perfect_network_has_no_bias_in_the_crop(self) -> None:
-        codec = ReleaseCodec(crop_size=256)
+        codec = HRNetCodec(crop_size=256)
         assert round_trip(codec, codec, points(256, 8, 8)).mean((0, 1)).abs().max() < 0.1
 
     def test_decoded_as_mmpose_it_is_two_pixels_off(self) -> None:
-        errors = round_trip(ReleaseCodec(crop_size=256), MMPoseCodec(crop_size=256), points(256, 20, 20))
+        errors = round_trip(HRNetCodec(crop_size=256), MMPoseCodec(crop_size=256), points(256, 20, 20))
         assert errors.mean((0, 1)).tolist() == pytest.approx([-2.0, -2.0], abs=0.1)
 
 

@@ -50,7 +50,7 @@ def convert(source, out, *options) -> int:
 
 
 class TestConverted:
-    @pytest.mark.parametrize("naming", ["mmpose-0.x", "mmpose-1.x", "release", "facelm"])
+    @pytest.mark.parametrize("naming", ["mmpose-0.x", "mmpose-1.x", "hrnet", "facelm"])
     def test_weights_of_any_naming_give_the_same_landmarks(self, naming, tmp_path, capsys):
         net = lively_net()
         save_weights(net, tmp_path / "theirs.pth", naming)
@@ -62,7 +62,7 @@ class TestConverted:
         assert f"({naming} names): {len(net.state_dict())} matched, 0 missing, 0 left over" in said
         assert "codec dark (sigma 2.0, blur_kernel_size 11), pixel origin 1" in said
 
-    @pytest.mark.parametrize("naming", ["mmpose-0.x", "mmpose-1.x", "release"])
+    @pytest.mark.parametrize("naming", ["mmpose-0.x", "mmpose-1.x", "hrnet"])
     def test_there_and_back(self, naming, tmp_path, capsys):
         """Under mmpose's names too, weights that were not trained with mmpose's codec are not taken for mmpose's."""
         source = write_checkpoint(tmp_path / "ours.ckpt")
@@ -117,13 +117,13 @@ class TestWhatTheyWereTrainedFor:
         assert (spec.crop_size, spec.annotation_shift) == (64, 0.004)
         assert "landmarks moved by 0.004 of the box to the right" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("options", [[], ["--codec", "release:1"], ["--pixel-origin", "0"]])
+    @pytest.mark.parametrize("options", [[], ["--codec", "hrnet:1"], ["--pixel-origin", "0"]])
     def test_unknown_and_unsaid(self, options, tmp_path, capsys):
         save_weights(lively_net(), tmp_path / "final_state.pth")
         assert convert(tmp_path / "final_state.pth", tmp_path / "b.safetensors", *options) == 1
         said = capsys.readouterr().err
         assert "cannot be told from the file" in said
-        assert "--codec release:1 --pixel-origin 0 for the HRNet authors' code" in said
+        assert "--codec hrnet:1 --pixel-origin 0 for the HRNet authors' code" in said
         assert not (tmp_path / "b.safetensors").exists()
 
     def test_weights_alone_may_stay_weights_alone(self, tmp_path, capsys):
@@ -151,7 +151,7 @@ class TestWhatTheyWereTrainedFor:
         save_weights(build_model("hrnetv2_w18"), tmp_path / "HR18-300W.pth")
         assert convert(tmp_path / "HR18-300W.pth", tmp_path / "b.safetensors") == 0
         card = read_card(tmp_path / "b.safetensors")
-        assert (dict(card.spec.codec), card.spec.pixel_origin) == ({"name": "release", "sigma": 1.0}, 0)
+        assert (dict(card.spec.codec), card.spec.pixel_origin) == ({"name": "hrnet", "sigma": 1.0}, 0)
         assert card.nme["common"] == 2.91
         assert "NME: common 2.91, challenge 5.11" in capsys.readouterr().out
 
@@ -225,7 +225,7 @@ class TestMistakes:
         (tmp_path / "folder.pth").mkdir()
         for out, options, message in [
             (tmp_path / "a.onnx", [], "give it one of the endings .safetensors, .pth, .pt"),
-            (tmp_path / "a.pth", ["--naming", "keras"], "--naming keras: known are release, facelm"),
+            (tmp_path / "a.pth", ["--naming", "keras"], "--naming keras: known are hrnet, facelm"),
             (tmp_path / "folder.pth", [], "is a folder"),
             (tmp_path / "file" / "a.pth", [], "cannot write to the folder"),
             (Path("/sys/a.safetensors"), [], "cannot write to the folder"),

@@ -62,7 +62,7 @@ def test_every_option_builds(group, name):
 
 
 def test_experiments_start_from_the_published_backbone():
-    for experiment in ("hrnetv2_w18", "hrnetv2_w18_release"):
+    for experiment in ("hrnetv2_w18", "hrnetv2_w18_hrnet"):
         assert compose("train", f"experiment={experiment}").model.weights == "open-mmlab://msra/hrnetv2_w18"
 
 
@@ -77,12 +77,12 @@ def test_mmpose_recipe_is_the_published_one():
     assert (cfg.trainer.devices, cfg.trainer.max_devices) == ("auto", 8)
 
 
-def test_release_recipe_is_the_published_one():
-    cfg = compose("train", "experiment=hrnetv2_w18_release")
+def test_hrnet_recipe_is_the_published_one():
+    cfg = compose("train", "experiment=hrnetv2_w18_hrnet")
     assert cfg.optim.optimizer.lr == 0.0001
     assert cfg.data.batch_size == 16
     assert list(cfg.optim.schedule.milestones) == [30, 50]
-    assert cfg.codec == {"name": "release", "sigma": 1.0}
+    assert cfg.codec == {"name": "hrnet", "sigma": 1.0}
     assert (cfg.inference.flip, cfg.inference.annotation_shift) == ("none", 0)
     assert cfg.augment.geometry.distribution == "uniform"
 

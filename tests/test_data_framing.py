@@ -12,7 +12,7 @@ from facelm.geometry.boxes import Box, crop_from_image
 SCALE = 1.25
 RANGES = {
     "mmpose": GeometricRanges(),
-    "release": GeometricRanges(rotation=30.0, distribution="uniform"),
+    "hrnet": GeometricRanges(rotation=30.0, distribution="uniform"),
     "strong": GeometricRanges(rotation=45.0, shift=0.05),
     "shift": GeometricRanges(zoom=0.0, rotation=0.0, shift=0.2, distribution="uniform"),
     "all round": GeometricRanges(rotation=180.0, shift=0.1, distribution="uniform"),

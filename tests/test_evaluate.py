@@ -153,7 +153,7 @@ class TestPublishedFiles:
         ("name", "naming", "codec", "flip", "common"),
         [
             ("hrnetv2_w18_300w_256x256-eea53406_20211019.pth", "mmpose-0.x", "mmpose", "shifted", 2.92),
-            ("HR18-300W.pth", "release", "release", "none", 2.91),
+            ("HR18-300W.pth", "hrnet", "hrnet", "none", 2.91),
         ],
     )
     def test_known_by_name(self, tmp_path, name, naming, codec, flip, common):
@@ -170,7 +170,7 @@ class TestPublishedFiles:
     def test_weights_that_say_nothing_are_refused(self, tmp_path):
         from facelm.models import build_model
 
-        save_weights(build_model("hrnetv2_tiny"), tmp_path / "some.pth", "release")
+        save_weights(build_model("hrnetv2_tiny"), tmp_path / "some.pth", "hrnet")
         with pytest.raises(ValueError, match="not what they mean.*facelm convert"):
             load_model(tmp_path / "some.pth")
 
@@ -182,7 +182,7 @@ class TestCards:
     def table(self, trained_run, drawn_root, tmp_path_factory):
         model, tmp_path = load_model(trained_run), tmp_path_factory.mktemp("carded")
         path = tmp_path / "mine.safetensors"
-        save_weights(model.net, path, "release")
+        save_weights(model.net, path, "hrnet")
         write_card(path, model.spec, nme={"common": 4.5, "dev of its twin": 3.5}, data="24 drawn faces")
         cfg = compose("evaluate", f"checkpoint={path}", f"data.root={drawn_root}", "data.num_workers=0")
         carded = load_model(path)

@@ -120,7 +120,7 @@ class TestForward:
 
     def test_it_learns(self):
         """A few steps of Adam on one batch halve the loss."""
-        net, x = tiny(num_landmarks=2, init="release"), images()
+        net, x = tiny(num_landmarks=2, init="hrnet"), images()
         target = torch.zeros(2, 2, 16, 16)
         target[0, :, 2:6, 3:7] = target[1, :, 9:13, 10:14] = 1
         optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
@@ -165,13 +165,13 @@ class TestInitialisation:
     def head_biases(self, net):
         return torch.cat([net.head[0].bias, net.head[3].bias])
 
-    @pytest.mark.parametrize("net", ["release", "mmpose"], indirect=True)
+    @pytest.mark.parametrize("net", ["hrnet", "mmpose"], indirect=True)
     def test_convolutions_are_normal_with_a_thousandth(self, net):
         for module in (net.conv2, net.stage4[0].branches[3][0].conv1, net.head[0], net.head[3]):
             assert ks(module.weight, self.NORMAL) > 0.01
 
-    @pytest.mark.parametrize("net", ["release"], indirect=True)
-    def test_release_keeps_the_heads_default_biases(self, net):
+    @pytest.mark.parametrize("net", ["hrnet"], indirect=True)
+    def test_hrnet_keeps_the_heads_default_biases(self, net):
         assert net.head[0].bias.abs().max() <= 1 / np.sqrt(60)
         assert ks(self.head_biases(net), stats.uniform(-1 / np.sqrt(60), 2 / np.sqrt(60))) > 0.01
 
@@ -207,7 +207,7 @@ class TestMistakes:
             build_model("hrnet")
 
     def test_unknown_initialisation(self):
-        with pytest.raises(ValueError, match="init='xavier'; choose one of release, mmpose, torch, kaiming"):
+        with pytest.raises(ValueError, match="init='xavier'; choose one of hrnet, mmpose, torch, kaiming"):
             build_model("hrnetv2_tiny", init="xavier")
 
     def test_no_landmarks(self):

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from facelm.models import build_model, load_weights, save_weights
 from facelm.models.download import sha256
-from facelm.models.published import MMPOSE, RELEASE, recognise
+from facelm.models.published import HRNET, MMPOSE, recognise
 from facelm.models.weights import NAMINGS, NEAREST_NOTE, detect_naming, open_weights
 from facelm.training.batch_norm import is_young
 from tiny_networks import as_written_by, heatmaps, tiny
@@ -26,7 +26,7 @@ def saved(tmp_path):
 
 
 class TestNamings:
-    @pytest.mark.parametrize("naming", ["release", "facelm", "mmpose-1.x", "mmpose-0.x"])
+    @pytest.mark.parametrize("naming", ["hrnet", "facelm", "mmpose-1.x", "mmpose-0.x"])
     def test_whole_networks_load(self, saved, naming):
         source, net = tiny(1), tiny(2)
         report = load_weights(net, saved(as_written_by(naming, source)))
@@ -63,7 +63,7 @@ class TestNamings:
         assert torch.equal(heatmaps(net), heatmaps(source))
         assert list(tmp_path.iterdir()) == [path]
 
-    @pytest.mark.parametrize("naming", ["release", "mmpose-1.x", "mmpose-0.x"])
+    @pytest.mark.parametrize("naming", ["hrnet", "mmpose-1.x", "mmpose-0.x"])
     def test_written_names_are_theirs(self, tmp_path, naming):
         save_weights(tiny(), tmp_path / "out.pth", naming)
         content = torch.load(tmp_path / "out.pth", weights_only=True)
@@ -78,7 +78,7 @@ class TestNamings:
         assert (tmp_path / f"w{ending}").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
     def test_unknown_naming(self, tmp_path):
-        with pytest.raises(ValueError, match="unknown naming 'keras'; choose one of release, facelm, "):
+        with pytest.raises(ValueError, match="unknown naming 'keras'; choose one of hrnet, facelm, "):
             save_weights(tiny(), tmp_path / "out.pth", "keras")
 
     @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
@@ -128,7 +128,7 @@ class TestWhatTheFileTells:
 class TestPublished:
     def test_by_name(self):
         assert recognise("hrnetv2_w18_300w_256x256-eea53406_20211019.pth", "mmpose-0.x") is MMPOSE
-        assert recognise("HR18-300W.pth", "release") is RELEASE
+        assert recognise("HR18-300W.pth", "hrnet") is HRNET
 
     def test_by_content(self):
         assert recognise("renamed.pth", "mmpose-0.x", sha256="eea53406" + 56 * "0") is MMPOSE
@@ -138,17 +138,17 @@ class TestPublished:
         assert known is not None
         assert (known.codec, known.pixel_origin, known.nme) == (MMPOSE.codec, 0, {})
 
-    @pytest.mark.parametrize("naming", ["release", "facelm", "timm"])
+    @pytest.mark.parametrize("naming", ["hrnet", "facelm", "timm"])
     def test_facelms_own_names_say_nothing(self, naming):
         assert recognise("model.pth", naming, sha256=64 * "0") is None
 
     def test_they_were_trained_on_numbers_as_stored(self):
         assert (MMPOSE.codec["name"], MMPOSE.pixel_origin, MMPOSE.flip) == ("mmpose", 0, "shifted")
-        assert (RELEASE.codec["name"], RELEASE.pixel_origin, RELEASE.flip) == ("release", 0, "none")
+        assert (HRNET.codec["name"], HRNET.pixel_origin, HRNET.flip) == ("hrnet", 0, "none")
 
     def test_the_codecs_can_be_built(self):
         codec = pytest.importorskip("facelm.codec")
-        for known in (MMPOSE, RELEASE):
+        for known in (MMPOSE, HRNET):
             assert codec.build_codec(dict(known.codec), known.crop_size).name == known.codec["name"]
 
     @pytest.mark.parametrize("num_landmarks", [68, 98])
@@ -229,6 +229,6 @@ class TestWrongModel:
 
 
 def test_every_naming_is_told_apart():
-    for naming in ("release", "facelm", "mmpose-1.x", "mmpose-0.x", "timm"):
+    for naming in ("hrnet", "facelm", "mmpose-1.x", "mmpose-0.x", "timm"):
         content = as_written_by(naming, tiny())
         assert detect_naming(content.get("state_dict", content)) == naming

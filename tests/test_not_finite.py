@@ -16,7 +16,7 @@ from facelm.models import load_weights, save_weights
 from facelm.predict import Predictor
 from tiny_networks import tiny
 
-CODECS = {"mmpose": 1.5, "dark": 2.0, "release": 1.0, "subpixel": 1.5}
+CODECS = {"mmpose": 1.5, "dark": 2.0, "hrnet": 1.0, "subpixel": 1.5}
 
 
 @pytest.mark.parametrize("name", CODECS)

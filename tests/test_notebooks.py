@@ -78,7 +78,7 @@ def test_heatmaps_and_codecs():
     variables = execute("2_", crop_size=128, points=2000)
     rms = {name: error.square().sum(-1).mean().sqrt().item() for name, error in variables["errors"].items()}
     assert rms["mmpose"] == pytest.approx(1.6, abs=0.1)
-    assert rms["release"] == pytest.approx(1.6, abs=0.1)
+    assert rms["hrnet"] == pytest.approx(1.6, abs=0.1)
     assert max(rms["dark"], rms["subpixel"]) < 0.002
     assert variables["bias"]["shifted"] == pytest.approx(0.5, abs=0.02)
     assert abs(variables["bias"]["none"]) < 0.01

@@ -33,8 +33,8 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "export.md"
-CODECS = {"mmpose": 1.5, "dark": 2.0, "release": 1.0, "subpixel": 1.5}
-PUBLISHED_ORIGIN = {"mmpose": 0, "release": 0}
+CODECS = {"mmpose": 1.5, "dark": 2.0, "hrnet": 1.0, "subpixel": 1.5}
+PUBLISHED_ORIGIN = {"mmpose": 0, "hrnet": 0}
 
 
 def lively_model(codec="subpixel", seed=0, **spec) -> LoadedModel:
@@ -111,7 +111,7 @@ class TestTheFile:
         model, _, check = exported
         assert check.passed
         assert check.differences.shape == (32, 68)
-        assert check.needed == (0.999 if model.spec.codec["name"] in ("mmpose", "release") else 1.0)
+        assert check.needed == (0.999 if model.spec.codec["name"] in ("mmpose", "hrnet") else 1.0)
 
 
 class TestTheAnnotatorsShift:

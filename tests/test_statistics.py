@@ -50,3 +50,17 @@ class TestWarmedStatistics:
                 norm(0.5 + 0.01 * torch.randn(64, 1, 8, 8, generator=generator))
                 callback.on_train_batch_end(None, module)
         torch.testing.assert_close(norm.running_var, whole.running_var, rtol=0, atol=0)
+
+    def test_each_norm_has_its_own_momentum(self):
+        """A network of the user's own may mix them."""
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.BatchNorm2d(1, momentum=0.1), nn.BatchNorm2d(1, momentum=0.01))
+        callback = WarmedStatistics()
+        for _ in range(5):
+            callback.on_train_batch_start(None, module)
+            for norm in module:
+                norm(0.5 + 0.01 * torch.randn(64, 1, 8, 8))
+            callback.on_train_batch_end(None, module)
+        for norm in module:
+            assert norm.running_var.item() == pytest.approx(1e-4, rel=0.05)
+            assert norm.running_mean.item() == pytest.approx(0.5, rel=0.01)

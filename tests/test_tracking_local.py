@@ -178,7 +178,7 @@ class TestWhoTracks:
         kinds = {name: build_tracker(compose("train", f"logger={name}")) for name in ("csv", "tensorboard", "wandb")}
         assert all(isinstance(tracker, Tracker) for tracker in kinds.values())
         assert compose("train", "experiment=demo").logger == compose("train", "logger=csv").logger
-        for experiment in ("hrnetv2_w18", "hrnetv2_w18_release"):
+        for experiment in ("hrnetv2_w18", "hrnetv2_w18_hrnet"):
             assert compose("train", f"experiment={experiment}").logger.wandb.project == "facelm"
 
 

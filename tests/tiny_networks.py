@@ -26,7 +26,7 @@ def as_written_by(naming, net):
     state = net.state_dict()
     body = {key: value for key, value in state.items() if not key.startswith("head.")}
     head = {key: value for key, value in state.items() if key.startswith("head.")}
-    if naming == "release":
+    if naming == "hrnet":
         return state
     if naming == "facelm":
         return {"epoch": 3, "state_dict": {f"net.{key}": value for key, value in state.items()} | {"loss.scale": head}}

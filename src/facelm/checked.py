@@ -21,6 +21,19 @@ DEEPEST, MOST_VALUES, LONGEST = 24, 200_000, 100_000
 
 _SHOWN = 80
 
+RENAMED = {"release": "hrnet", "hrnetv2_w18_release": "hrnetv2_w18_hrnet", "init_release": "init_hrnet"}
+"""Names that files of earlier versions hold (the HRNet authors' codec and recipe), and what they are called now."""
+
+
+def renamed(name: Any) -> Any:
+    """Today's name of `name`, as a file says it; anything else as it is."""
+    return RENAMED.get(name, name) if isinstance(name, str) else name
+
+
+def now_called(name: object) -> str:
+    """For the end of a message about a name that somebody typed: what it is called now, or nothing."""
+    return f" ({name!r} is called {renamed(name)!r} now)" if renamed(name) != name else ""
+
 
 def shown(value: object) -> str:
     """`value` in a message: one line, and not longer than a line."""

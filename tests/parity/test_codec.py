@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facelm.codec import Codec, DarkCodec, MMPoseCodec, ReleaseCodec, SubpixelCodec
+from facelm.codec import Codec, DarkCodec, HRNetCodec, MMPoseCodec, SubpixelCodec
 from facelm.codec.dark import newton_steps
 from facelm.codec.gaussians import draw_windows
 from facelm.codec.peaks import first_peaks
@@ -147,39 +147,39 @@ def stays_on_its_cell(codec: DarkCodec, heatmaps: Tensor) -> np.ndarray:
     return (on_cell & inside & (scores > 0)).numpy()
 
 
-class TestRelease:
+class TestHRNet:
     @pytest.mark.parametrize("path", ["hr_target", "hr_target_float"])
     def test_encode(self, golden: Any, agree: Any, path: str) -> None:
         """The authors' whole path, and their `generate_target` alone at unrounded points."""
         arrays = golden.npz("codec.npz")
         points, _ = points_of(arrays)
         for name, sigma in found(arrays, path + r"_s([\d.]+)", f"{path}_s1.0"):
-            codec = ReleaseCodec(crop_size=crop_size(arrays[name]), sigma=float(sigma))
+            codec = HRNetCodec(crop_size=crop_size(arrays[name]), sigma=float(sigma))
             if path == "hr_target":
                 heatmaps, weights = codec.encode(points, points[..., 1] > 0)  # they skip points with y <= 0
-                agree(f"encode release, sigma {sigma}, weights", weights, np.ones(points.shape[:2]))
+                agree(f"encode hrnet, sigma {sigma}, weights", weights, np.ones(points.shape[:2]))
             else:
                 everywhere = torch.ones(points.shape[:2], dtype=torch.bool)
                 heatmaps = draw_windows(points / 4, codec.sigma, codec.heatmap_size, everywhere)
-            agree_maps(agree, f"encode release ({path}), sigma {sigma}", heatmaps, arrays[name])
+            agree_maps(agree, f"encode hrnet ({path}), sigma {sigma}", heatmaps, arrays[name])
 
     def test_cells(self, golden: Any, agree: Any) -> None:
         """The authors' 1-based cell is the truncated one, plus 1; it is where the target peaks if it is inside."""
         arrays = golden.npz("codec.npz")
         points, _ = points_of(arrays)
-        agree("encode release, cells (1-based)", torch.trunc(points / 4) + 1, arrays["hr_tpts"])
+        agree("encode hrnet, cells (1-based)", torch.trunc(points / 4) + 1, arrays["hr_tpts"])
 
     def test_decode(self, golden: Any, agree: Any) -> None:
         arrays = golden.npz("codec.npz")
         heatmaps = torch.from_numpy(arrays["dec_hm"])
-        codec = ReleaseCodec(crop_size=crop_size(heatmaps.numpy()))
+        codec = HRNetCodec(crop_size=crop_size(heatmaps.numpy()))
         landmarks_crop, _ = codec.decode(heatmaps)
-        agree("decode release, cells (1-based)", landmarks_crop / 4 + 1, arrays["hr_decode_before_transform"])
+        agree("decode hrnet, cells (1-based)", landmarks_crop / 4 + 1, arrays["hr_decode_before_transform"])
         if codec.crop_size == 200 * float(arrays["hr_decode_scale"]):  # the image is the crop, moved to its centre
             image_from_crop = torch.eye(3, dtype=torch.float64).repeat(len(heatmaps), 1, 1)
             image_from_crop[:, :2, 2] = torch.from_numpy(arrays["hr_decode_center"] - codec.crop_size / 2)
             landmarks_image = codec.landmarks_in_image(landmarks_crop, image_from_crop)
-            agree("decode release, integers in the image", landmarks_image, arrays["hr_decode_preds_256"])
+            agree("decode hrnet, integers in the image", landmarks_image, arrays["hr_decode_preds_256"])
 
 
 ROUND_TRIPS = {
@@ -196,9 +196,9 @@ ROUND_TRIPS = {
         DarkCodec(crop_size=256, sigma=s),
         MMPoseCodec(crop_size=256),
     ),
-    r"original sigma([\d.]+)": lambda s: (ReleaseCodec(crop_size=256, sigma=s), ReleaseCodec(crop_size=256, sigma=s)),
+    r"original sigma([\d.]+)": lambda s: (HRNetCodec(crop_size=256, sigma=s), HRNetCodec(crop_size=256, sigma=s)),
     r"original encode sigma([\d.]+), mmpose decode.*": lambda s: (
-        ReleaseCodec(crop_size=256, sigma=s),
+        HRNetCodec(crop_size=256, sigma=s),
         MMPoseCodec(crop_size=256),
     ),
 }

@@ -20,7 +20,7 @@ from facelm.geometry.landmarks import IBUG68
 DRAWS = 20_000 if os.environ.get("FACELM_PARITY") else 4_000
 RECIPES = {
     "mmpose": (GeometricRanges(), stats.truncnorm(-1, 1), 60.0),
-    "release": (GeometricRanges(distribution="uniform", rotation=30.0), stats.uniform(-1, 2), 30.0),
+    "hrnet": (GeometricRanges(distribution="uniform", rotation=30.0), stats.uniform(-1, 2), 30.0),
 }
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facelm.models import build_model, count_macs, load_weights
-from facelm.models.weights import to_release_names
+from facelm.models.weights import to_hrnet_names
 from parity.conftest import TABLE
 from parity.recipe import fixed_input, recipe_net, recipe_state
 
@@ -248,7 +248,7 @@ class TestInitialisation:
         [
             ("mmpose", "mmpose_default_init_cfg (Normal std .001 for Conv2d, 1 for norm)"),
             ("torch", "mmpose_init_cfg_None"),
-            ("release", "hrnet_original"),
+            ("hrnet", "hrnet_original"),
         ],
     )
     def test_distribution(self, golden, agree, init, reference):
@@ -257,8 +257,8 @@ class TestInitialisation:
         torch.manual_seed(0)
         state = build_model("hrnetv2_w18", init=init).state_dict()
         for key, theirs in measured.items():
-            naming = "release" if reference == "hrnet_original" else "mmpose-1.x"
-            value = state[to_release_names([key], naming)[key]].double()
+            naming = "hrnet" if reference == "hrnet_original" else "mmpose-1.x"
+            value = state[to_hrnet_names([key], naming)[key]].double()
             n, std = value.numel(), theirs["std"]
             if std == 0:
                 expected = [theirs["mean"], theirs["max"]]
@@ -274,19 +274,19 @@ class TestNamings:
 
     def names(self, golden, naming):
         keys = golden.json("model_keys.json")
-        release = [key for key, _ in entry(golden, keys, "hrnet_original", "keys")]
-        if naming == "release":
-            return dict(zip(release, release, strict=True))
+        hrnet = [key for key, _ in entry(golden, keys, "hrnet_original", "keys")]
+        if naming == "hrnet":
+            return dict(zip(hrnet, hrnet, strict=True))
         if naming == "timm":
             only_timm = entry(golden, keys, "mapping_timm_to_hrnet", "in_timm_only")
-            return {key: key for key in release if not key.startswith("head.")} | dict.fromkeys(only_timm)
+            return {key: key for key in hrnet if not key.startswith("head.")} | dict.fromkeys(only_timm)
         mmpose = [key for key, _ in entry(golden, keys, "mmpose", "keys")]
         if naming == "mmpose-0.x":
             head = golden.json("old_checkpoint_keys.json")["head_keys"]
             mmpose = [key for key in mmpose if key.startswith("backbone.")] + head
-        return dict(zip(mmpose, release, strict=True))
+        return dict(zip(mmpose, hrnet, strict=True))
 
-    @pytest.mark.parametrize("naming", ["release", "mmpose-1.x", "mmpose-0.x", "timm"])
+    @pytest.mark.parametrize("naming", ["hrnet", "mmpose-1.x", "mmpose-0.x", "timm"])
     def test_identical_heatmaps(self, golden, agree, tmp_path, naming):
         names = self.names(golden, naming)
         state = recipe_state()

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `mmpose` | window at the rounded cell | largest cell + quarter step | 1.6 |
 | `dark` | whole map, unrounded | Newton step on a blurred map | 0.001 |
-| `release` | window at the truncated cell | middle of the largest cell + quarter step, integers | 2.2 |
+| `hrnet` | window at the truncated cell | middle of the largest cell + quarter step, integers | 2.2 |
 | `subpixel` | whole map, unrounded | log-quadratic fit around the largest cell | below 0.001 |
 """
 
@@ -15,24 +15,25 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
+from facelm import checked
 from facelm.codec.dark import DarkCodec
+from facelm.codec.hrnet import HRNetCodec
 from facelm.codec.interface import Codec
 from facelm.codec.mmpose import MMPoseCodec
-from facelm.codec.release import ReleaseCodec
 from facelm.codec.subpixel import SubpixelCodec
 
 __all__ = [
     "CODECS",
     "Codec",
     "DarkCodec",
+    "HRNetCodec",
     "MMPoseCodec",
-    "ReleaseCodec",
     "SubpixelCodec",
     "build_codec",
 ]
 
 CODECS: Mapping[str, type[Codec]] = MappingProxyType(
-    {codec.name: codec for codec in (MMPoseCodec, DarkCodec, ReleaseCodec, SubpixelCodec)}
+    {codec.name: codec for codec in (MMPoseCodec, DarkCodec, HRNetCodec, SubpixelCodec)}
 )
 
 
@@ -45,7 +46,9 @@ def build_codec(spec: Mapping[str, Any], crop_size: int) -> Codec:
     options = dict(spec)
     name = options.pop("name", None)
     if name not in CODECS:
-        raise ValueError(f"no codec {name!r} in {dict(spec)}; known: {', '.join(CODECS)}. Check `codec=`")
+        raise ValueError(
+            f"no codec {name!r} in {dict(spec)}; known: {', '.join(CODECS)}. Check `codec=`{checked.now_called(name)}"
+        )
     known = {field.name for field in fields(CODECS[name]) if field.init} - {"crop_size"}
     if unknown := sorted(set(options) - known):
         raise ValueError(f"codec {name!r} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}")

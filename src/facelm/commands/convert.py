@@ -18,19 +18,19 @@ file that says what the weights were trained for; with it, it is a checkpoint li
 
 What weights were trained for is known for facelm's own files, mmpose's and the published ones. For others say it:
   mmpose's configs          --codec mmpose:1.5 --pixel-origin 0 --flip shifted
-  the HRNet authors' code   --codec release:1 --pixel-origin 0
+  the HRNet authors' code   --codec hrnet:1 --pixel-origin 0
   neither                   a codec of facelm's, and --pixel-origin 1 where 1 was subtracted from 300W's coordinates
 
 examples:
   facelm convert hrnetv2_w18_300w_256x256-eea53406_20211019.pth --out mmpose_w18.safetensors
-  facelm convert final_state.pth --codec release:1 --pixel-origin 0 --out mine.safetensors
+  facelm convert final_state.pth --codec hrnet:1 --pixel-origin 0 --out mine.safetensors
   facelm convert outputs/demo/2030-01-01_12-00-00 --naming mmpose-1.x --out for_mmpose.pth
   facelm convert outputs/mine/checkpoints/last.ckpt --half --facts facts.json --out mine.safetensors
 """
 
 TRAINED_ELSEWHERE = (
     "what the weights were trained for cannot be told from the file, and heatmaps mean nothing without it. Say it: "
-    "--codec mmpose:1.5 --pixel-origin 0 --flip shifted for mmpose's configs, --codec release:1 --pixel-origin 0 for "
+    "--codec mmpose:1.5 --pixel-origin 0 --flip shifted for mmpose's configs, --codec hrnet:1 --pixel-origin 0 for "
     "the HRNet authors' code"
 )
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help="file, run folder, shipped name or address")
     add("--out", required=True, type=Path, metavar="FILE", help=".safetensors, .pth or .pt; a card is put beside it")
-    add("--naming", default="release", help="release, facelm, mmpose-1.x, mmpose-0.x or timm (default: release)")
+    add("--naming", default="hrnet", help="hrnet, facelm, mmpose-1.x, mmpose-0.x or timm (default: hrnet)")
     add("--half", action="store_true", help="convolutions in float16: half the size")
     add(
         "--facts",
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="entries of the card, as JSON: nme, data, licence, recipe, commit",
     )
     add = parser.add_argument_group("what the weights were trained for, where the file does not say").add_argument
-    add("--codec", type=_codec, metavar="NAME[:SIGMA]", help="mmpose, dark, release or subpixel; sigma in cells")
+    add("--codec", type=_codec, metavar="NAME[:SIGMA]", help="mmpose, dark, hrnet or subpixel; sigma in cells")
     add("--pixel-origin", type=int, choices=(0, 1), help="what was subtracted from 300W's 1-based coordinates")
     add("--flip", choices=("none", "shifted", "exact"), help="flip test to evaluate with (default: none)")
     add("--annotation-shift", type=float, metavar="D", help="added to every x, in sides of the box")
@@ -89,11 +89,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_request(args: argparse.Namespace, file: WeightsFile) -> None:
+    from facelm.checked import now_called
     from facelm.models.reading import CARD_ENDINGS
     from facelm.models.weights import NAMINGS
 
     if args.naming not in NAMINGS:
-        raise ValueError(f"--naming {args.naming}: known are {', '.join(NAMINGS)}")
+        raise ValueError(f"--naming {args.naming}: known are {', '.join(NAMINGS)}{now_called(args.naming)}")
     if args.out.suffix not in CARD_ENDINGS:
         raise ValueError(f"--out {args.out}: give it one of the endings {', '.join(CARD_ENDINGS)}")
     if args.out.is_dir():

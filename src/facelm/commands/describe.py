@@ -32,7 +32,7 @@ def known_nme(model: LoadedModel) -> Mapping[str, float]:
     try:
         content = json.loads(report.read_text(encoding="utf-8"))
         measured = content["checkpoint"]["checkpoint"]
-        if (measured["sha256"], measured["spec"]) != (model.sha256, model.spec.to_dict()):
+        if (measured["sha256"], ModelSpec.from_dict(measured["spec"])) != (model.sha256, model.spec):
             return {}
         return {name: round(float(row["nme"]), 3) for name, row in content["subsets"].items()}
     except (OSError, ValueError, KeyError, TypeError):

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from facelm.checked import now_called
 from facelm.launch.build import build_optimizer, build_schedule, chosen_callbacks
 from facelm.launch.ddp import search_path
 from facelm.launch.jobs import key_of
@@ -241,6 +242,9 @@ def with_nearest(error: BaseException, arguments: Sequence[str]) -> list[str]:
     """A line for each override among `arguments` whose key does not exist, where `error` is Hydra's about one."""
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return []
+    pairs = [one.partition("=") for one in arguments]
+    if older := [f"{key}={value}{now}" for key, _, value in pairs if (now := now_called(value))]:
+        return older
     typed = [one for one in arguments if "=" in one and not one.startswith(("-", "+", "~", "hydra"))]
     name = "evaluate" if any(key_of(one) == "checkpoint" for one in typed) else "train"
     groups = [path.name for path in CONF_DIR.iterdir() if path.is_dir()]

@@ -116,7 +116,7 @@ def restored(recorded: Iterable[str], typed: Sequence[str]) -> list[str]:
         ValueError: one names code, another config folder, or something to interpolate; it is to be typed again.
     """
     said = {key_of(override) for override in typed}
-    kept = [override for override in recorded if key_of(override) not in said]
+    kept = [_todays(override) for override in recorded if key_of(override) not in said]
     refused = [f"'{override}' ({reason})" for override in kept if (reason := _not_plain(override))]
     if refused:
         raise ValueError(
@@ -124,6 +124,13 @@ def restored(recorded: Iterable[str], typed: Sequence[str]) -> list[str]:
             "restored; type it again beside resume= if it is yours"
         )
     return kept
+
+
+def _todays(override: str) -> str:
+    """A recorded override with the name that what it chooses has now."""
+    key, sign, value = override.partition("=")
+    chooses = key_of(override) in ("codec", "augment", "optim", "experiment", "ablation", "model.init")
+    return f"{key}{sign}{checked.renamed(value)}" if chooses else override
 
 
 def _not_plain(override: str) -> str | None:

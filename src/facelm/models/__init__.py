@@ -28,7 +28,7 @@ def build_model(
     name: str = "hrnetv2_w18",
     num_landmarks: int = 68,
     *,
-    init: str = "release",
+    init: str = "hrnet",
     weights: str | Path | None = None,
     bn_momentum: float = 0.1,
 ) -> HRNetV2:

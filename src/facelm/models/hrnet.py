@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facelm.checked import now_called
+
 
 @dataclass(frozen=True)
 class HRNetConfig:
@@ -231,13 +233,13 @@ def is_hrnet(net: nn.Module) -> TypeGuard[HRNetV2]:
     return isinstance(net, HRNetV2) and type(net).__module__.startswith("facelm.models.")
 
 
-INITS = ("release", "mmpose", "torch", "kaiming")
+INITS = ("hrnet", "mmpose", "torch", "kaiming")
 
 
 def initialise(net: HRNetV2, init: str) -> None:
     """Fills a newly built network as `init` says; batch norms keep weight 1 and bias 0.
 
-    - "release", the HRNet authors': convolutions Normal(0, 0.001); the head's biases keep torch's default, uniform
+    - "hrnet", the HRNet authors': convolutions Normal(0, 0.001); the head's biases keep torch's default, uniform
       within 1 / sqrt(channels).
     - "mmpose", with no pretrained file: convolutions Normal(0, 0.001), the head's biases 0.
     - "torch", mmpose with `init_cfg=None`: torch's default for the backbone, the head as in "mmpose".
@@ -246,7 +248,8 @@ def initialise(net: HRNetV2, init: str) -> None:
     Raises: ValueError for another name.
     """
     if init not in INITS:
-        raise ValueError(f"unknown initialisation init={init!r}; choose one of {', '.join(INITS)}")
+        known = ", ".join(INITS)
+        raise ValueError(f"unknown initialisation init={init!r}; choose one of {known}{now_called(init)}")
     for name, module in net.named_modules():
         if not isinstance(module, nn.Conv2d):
             continue
@@ -255,7 +258,7 @@ def initialise(net: HRNetV2, init: str) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif init != "torch" or in_head:
             nn.init.normal_(module.weight, std=0.001)
-        if module.bias is not None and init != "release":
+        if module.bias is not None and init != "hrnet":
             nn.init.zeros_(module.bias)
 
 

@@ -50,13 +50,13 @@ MMPOSE = Published(
     note="mmpose 0.x published 2.86, 5.45, 3.37 and 3.97 for the same file; why the two tables differ is not known",
 )
 
-RELEASE = Published(
+HRNET = Published(
     title="HRNet-Facial-Landmark-Detection HR18-300W",
     architecture="hrnetv2_w18",
     num_landmarks=68,
     crop_size=256,
     crop_scale=1.25,
-    codec={"name": "release", "sigma": 1.0},
+    codec={"name": "hrnet", "sigma": 1.0},
     pixel_origin=0,
     flip="none",
     source="https://github.com/HRNet/HRNet-Facial-Landmark-Detection",
@@ -65,7 +65,7 @@ RELEASE = Published(
     note="the authors' antialiased crop with its contrast stretched is not reproduced",
 )
 
-PUBLISHED = (MMPOSE, RELEASE)
+PUBLISHED = (MMPOSE, HRNET)
 
 
 def recognise(file_name: str, naming: str, sha256: str = "") -> Published | None:

@@ -182,6 +182,8 @@ class ModelSpec:
             raise ValueError("a model spec without `architecture`")
         if "scheme" in plain:
             plain["scheme"] = told_scheme(plain["scheme"])
+        if isinstance(codec := plain.get("codec"), Mapping) and "name" in codec:
+            plain["codec"] = {**codec, "name": checked.renamed(codec["name"])}
         for name in ("mean", "std"):
             if isinstance(plain.get(name), list):
                 plain[name] = tuple(plain[name])

@@ -2,7 +2,7 @@
 
 The namings, for the last convolution of the head:
 
-    release      head.3.weight                                the HRNet authors', and facelm's own networks
+    hrnet        head.3.weight                                the HRNet authors', and facelm's own networks
     facelm       net.head.3.weight                            facelm's training checkpoints
     mmpose-1.x   head.final_layer.weight                      (the backbone is backbone.conv1.weight)
     mmpose-0.x   keypoint_head.final_layer.3.weight           (the same)
@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from facelm.addresses import public
+from facelm.checked import now_called
 from facelm.files import writing
 from facelm.models.download import local_file, sha256
 from facelm.models.hrnet import ARCHITECTURES, HRNetV2, is_hrnet
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 # (facelm's prefix, theirs), the more special first.
 _PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
-    "release": (("", ""),),
+    "hrnet": (("", ""),),
     "facelm": (("", "net."),),
     "mmpose-1.x": (("head.3.", "head.final_layer."), ("head.", "head.conv_layers."), ("", "backbone.")),
     "mmpose-0.x": (("head.", "keypoint_head.final_layer."), ("", "backbone.")),
@@ -65,7 +66,7 @@ class WeightsFile:
 
     @property
     def _shapes(self) -> dict[str, torch.Size]:
-        return {new: self.state[old].shape for old, new in to_release_names(self.state, self.naming).items()}
+        return {new: self.state[old].shape for old, new in to_hrnet_names(self.state, self.naming).items()}
 
     @property
     def architecture(self) -> str | None:
@@ -142,7 +143,7 @@ def load_weights(net: nn.Module, source: str | Path | WeightsFile, *, strict: bo
     """
     file = source if isinstance(source, WeightsFile) else open_weights(source)
     own = net.state_dict()
-    names = to_release_names(file.state, file.naming)
+    names = to_hrnet_names(file.state, file.naming)
     renamed = {new: file.state[old] for old, new in names.items()}
     fitting = {key: value for key, value in renamed.items() if key in own and value.shape == own[key].shape}
     # Files of torch 0.4 and before have no num_batches_tracked.
@@ -198,7 +199,7 @@ def _notes(file: WeightsFile, has_head: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def save_weights(net: HRNetV2, path: str | Path, naming: str = "release", *, half: bool = False) -> None:
+def save_weights(net: HRNetV2, path: str | Path, naming: str = "hrnet", *, half: bool = False) -> None:
     """Writes the network's weights under another naming, as .safetensors or, by any other ending, a torch file.
 
     mmpose's files wrap them in `state_dict`, the others are plain; "timm" leaves out the head, which timm has not.
@@ -211,7 +212,7 @@ def save_weights(net: HRNetV2, path: str | Path, naming: str = "release", *, hal
     state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     if half:
         state = {key: value.half() if value.ndim == 4 else value for key, value in state.items()}
-    named = from_release_names(state, naming)
+    named = from_hrnet_names(state, naming)
     wrapped = {"state_dict": named, "meta": {}} if naming.startswith("mmpose") else named
     try:
         with writing(path) as file:
@@ -223,7 +224,7 @@ def save_weights(net: HRNetV2, path: str | Path, naming: str = "release", *, hal
         raise OSError(f"'{path}' was not written ({error})") from error
 
 
-def to_release_names(keys: Iterable[str], naming: str) -> dict[str, str]:
+def to_hrnet_names(keys: Iterable[str], naming: str) -> dict[str, str]:
     """File key -> facelm's (the authors') key, for those of `keys` that `naming` gives a place in the network."""
     names: dict[str, str] = {}
     for key in keys:
@@ -234,10 +235,10 @@ def to_release_names(keys: Iterable[str], naming: str) -> dict[str, str]:
     return names
 
 
-def from_release_names(state: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
+def from_hrnet_names(state: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
     """The state of a facelm network under another naming; raises ValueError for a naming that is not known."""
     if naming not in _PREFIXES:
-        raise ValueError(f"unknown naming {naming!r}; choose one of {', '.join(NAMINGS)}")
+        raise ValueError(f"unknown naming {naming!r}; choose one of {', '.join(NAMINGS)}{now_called(naming)}")
     named: dict[str, Tensor] = {}
     for key, value in state.items():
         if naming == "timm" and key.startswith("head."):
@@ -254,7 +255,7 @@ def detect_naming(keys: Iterable[str]) -> str:
         ("keypoint_head.", "mmpose-0.x"),
         ("backbone.conv1.", "mmpose-1.x"),
         ("net.conv1.", "facelm"),
-        ("head.0.", "release"),
+        ("head.0.", "hrnet"),
         ("conv1.", "timm"),
     )
     for prefix, naming in signs:

@@ -122,7 +122,7 @@ def how_to_go_back(spec: ModelSpec) -> str:
     back = f"c + (landmarks - {spec.crop_size // 2}) * {spec.crop_scale} * b / {spec.crop_size}"
     if spec.pixel_origin == 0:
         back = back.replace("c + ", "c + (1, 1) + ")
-    if spec.codec.get("name") == "release" and spec.codec.get("integer_predictions", True):
+    if spec.codec.get("name") == "hrnet" and spec.codec.get("integer_predictions", True):
         back = f"truncate({back}) + 1"
     return f"image landmarks = {back}{' - (0, 1)' if spec.pixel_origin == 0 else ''}"
 

@@ -28,7 +28,7 @@ from facelm.predict.predictor import Predictor
 TOLERANCE = 0.01
 """Pixels of the crop."""
 
-QUARTER_STEP_CODECS = ("mmpose", "release")
+QUARTER_STEP_CODECS = ("mmpose", "hrnet")
 """They decode to the largest cell and a quarter cell towards its higher neighbour; rounding decides between equals."""
 
 LEAST_AGREEING = 0.999

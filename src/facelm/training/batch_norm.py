@@ -22,27 +22,26 @@ class WarmedStatistics(Callback):
     """
 
     def __init__(self) -> None:
-        self._norms: list[_BatchNorm] | None = None
-        self._before: list[Tensor] = []
+        self._groups: list[list[_BatchNorm]] | None = None  # of one momentum each: facelm's networks have one group
+        self._before: list[list[Tensor]] = []
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Keeps the statistics as they are before the batch."""
-        if self._norms is None:
-            self._norms = [m for m in pl_module.modules() if isinstance(m, _BatchNorm) and is_young(m)]
-        self._before = [buffer.clone() for norm in self._norms for buffer in _statistics(norm)]
+        if self._groups is None:
+            young = [m for m in pl_module.modules() if isinstance(m, _BatchNorm) and is_young(m)]
+            momenta = dict.fromkeys(norm.momentum for norm in young)
+            self._groups = [[norm for norm in young if norm.momentum == momentum] for momentum in momenta]
+        self._before = [[buffer.clone() for norm in group for buffer in _statistics(norm)] for group in self._groups]
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Turns the step that batch norm took into that of a plain average: 1 / n instead of momentum."""
-        if not self._norms:
-            return
-        after = [buffer for norm in self._norms for buffer in _statistics(norm)]
-        norm = self._norms[0]
-        step = 1.0 / (float(norm.momentum or 0.0) * float(norm.num_batches_tracked or 1))
-        torch._foreach_lerp_(self._before, after, step)
-        torch._foreach_copy_(after, self._before)
-        if not is_young(norm):
-            self._norms = []
-            self._before = []
+        for group, before in zip(self._groups or [], self._before, strict=True):
+            after = [buffer for norm in group for buffer in _statistics(norm)]
+            step = 1.0 / (float(group[0].momentum or 0.0) * float(group[0].num_batches_tracked or 1))
+            torch._foreach_lerp_(before, after, step)
+            torch._foreach_copy_(after, before)
+        self._groups = [group for group in self._groups or [] if is_young(group[0])]
+        self._before = []
 
 
 def is_young(norm: _BatchNorm) -> bool:

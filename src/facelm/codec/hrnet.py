@@ -13,7 +13,7 @@ from facelm.codec.peaks import first_peaks, quarter_steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleaseCodec(Codec):
+class HRNetCodec(Codec):
     """A Gaussian window at the truncated cell, decoded as the middle of the largest cell plus a quarter step.
 
     For the authors' checkpoints. A target of cell `c` stands for the points from `4 c` to `4 c + 4`, so decoding adds
@@ -29,7 +29,7 @@ class ReleaseCodec(Codec):
     lib/core/evaluation.py.
     """
 
-    name = "release"
+    name = "hrnet"
 
     sigma: float = 1.0
     integer_predictions: bool = True
