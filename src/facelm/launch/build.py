@@ -32,7 +32,8 @@ from facelm.models import own
 from facelm.models.spec import ModelSpec
 from facelm.models.weights import load_weights
 from facelm.training.batch_norm import WarmedStatistics
-from facelm.training.callbacks import FiniteLoss, WarmedEMA, WholeFileCheckpoints, checkpoints, console
+from facelm.training.callbacks import FiniteLoss, WarmedEMA, WholeFileCheckpoints, checkpoints
+from facelm.training.console import console
 from facelm.training.lit import LitLandmarks
 from facelm.training.schedule import Schedule
 from facelm.training.throughput import Throughput
