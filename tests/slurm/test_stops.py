@@ -80,8 +80,8 @@ def test_a_time_limit_ends_it(cluster, started, whole):
     cluster.wait(job, "TIMEOUT")
     assert result(cluster, job)["status"] == "stopped"
     assert "only if SLURM itself has requeued it" in cluster.output(job)
-    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     cluster.call("scontrol", "requeue", job)
+    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     cluster.wait(job, "COMPLETED", restarts=1)
     assert is_whole(cluster, job, whole)
 
