@@ -85,7 +85,14 @@ class TestData:
 
     @pytest.mark.parametrize(
         "typed",
-        ["data.pixel_origin=0", "crop.size=128", "crop={}", "landmarks=x", "+augment=strong", "+inference.flip=none"],
+        [
+            "data.pixel_origin=0",
+            "crop.size=128",
+            "crop={}",
+            "landmarks=wflw98",
+            "+augment=strong",
+            "+inference.flip=none",
+        ],
     )
     def test_what_the_checkpoint_decides_is_refused(self, trained_run, typed):
         """And training's name of what can be changed."""

@@ -116,6 +116,7 @@ class TestSentences:
             (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/file/x"), "another folder"),
             (RuntimeError("unable to write to file </torch_12_34_5>: No space left on device (28)"), "/dev/shm"),
             (RuntimeError("Could not determine home directory."), "Set HOME"),
+            (RuntimeError("[../third_party/gloo/x.cc:1] Connection closed by peer [::1]:1. GLHF!"), "another rank"),
             (MissingMandatoryValue("Missing mandatory value: checkpoint\n    full_key: x"), "checkpoint=VALUE"),
             (ValueError("Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):"
                         "\n  File\nValueError: a.png is cut short"), "a.png is cut short"),

@@ -1,6 +1,7 @@
 """A run folder is of one process and of one run: two that meet, a used one, and the same command typed again."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from conftest import TINY
-from facelm.launch.jobs import Job, read_record, recorded
+from facelm.launch.jobs import Job, own_process, read_record, recorded
 from facelm.launch.paths import new_folder
-from facelm.launch.run_folder import held, require_unused, score_of_the_same_job, to_go_on_with
+from facelm.launch.run_folder import (
+    LEAVING,
+    REQUEUED,
+    _patience,
+    held,
+    require_unused,
+    score_of_the_same_job,
+    to_go_on_with,
+)
 
 HOLDER = """
 import sys
@@ -59,6 +68,23 @@ class TestHeld:
         other.wait()
         with held(tmp_path / "run"):
             pass
+
+    @pytest.mark.parametrize(
+        ("record", "job", "seconds"),
+        [
+            ({"slurm_job": "7", "host": "lost"}, "7", REQUEUED),
+            ({"slurm_job": "7", "host": "lost"}, "8", 0),
+            ({"host": "other"}, None, 0),
+            ({"process": 10**9, "host": socket.gethostname()}, None, LEAVING),
+        ],
+        ids=["requeued", "another-job", "another-machine", "killed"],
+    )
+    def test_how_long_a_lock_is_waited_for(self, monkeypatch, record, job, seconds):
+        """The disk may hold the lock of a node that was lost; a job that runs again knows that its own is gone."""
+        if job:
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+            assert own_process()["slurm_job"] == job
+        assert _patience({"status": "running", **record}) == seconds
 
     def test_a_rank_that_was_started_here_does_not_wait_for_whoever_started_it(self, tmp_path, other, monkeypatch):
         monkeypatch.setenv("FACELM_STARTED_BY", str(other.pid))

@@ -22,7 +22,7 @@ from facelm.addresses import public
 from facelm.data.datamodule import FaceDataModule
 from facelm.evaluate import evaluate
 from facelm.files import write_whole
-from facelm.launch import ddp
+from facelm.launch import ddp, slurm
 from facelm.launch.build import (
     build_callbacks,
     build_data,
@@ -190,6 +190,7 @@ def hydra_job(cfg: DictConfig) -> float | None:
         with first_to_fail(job, ddp.global_rank()):
             train_on_all_devices(cfg, job)
         return None
+    slurm.when_stopped(cfg.slurm_requeue)  # a signal while data are read is one before the first batch
     with held(Job.current().folder):
         if (score := score_of_the_same_job(Job.current(), cfg.resume)) is not None:
             return score

@@ -45,6 +45,11 @@ FOREIGN = (
         "says so). Use fewer data.num_workers or a smaller data.batch_size; resume=RUN goes on from what was saved",
     ),
     (
+        r"(?s).*(?:Connection closed by peer|Connection reset by peer|GLHF|NCCL.*remote process exited).*",
+        "another rank of this training is gone (its own message, or rank_N.log, says why; a node that was lost says "
+        "nothing). resume=RUN goes on from what was saved",
+    ),
+    (
         r"Could not determine home directory.*",
         "this user has no home folder: HOME is not set, and the system does not know the user's number. Set HOME, or "
         "FACELM_CACHE to a folder for caches and write paths without ~",

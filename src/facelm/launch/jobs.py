@@ -147,8 +147,12 @@ def checked_record(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def own_process() -> dict[str, Any]:
-    """Host, number and start of this process: others of the machine can tell whether it still runs."""
-    return {"host": socket.gethostname(), "process": os.getpid(), "process_start": _start_of(os.getpid())}
+    """Host, number and start of this process, by which others of the machine can tell whether it still runs.
+
+    And its SLURM job, if any: where that runs again, its earlier process is gone.
+    """
+    job = {"slurm_job": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {}
+    return {"host": socket.gethostname(), "process": os.getpid(), "process_start": _start_of(os.getpid()), **job}
 
 
 def is_killed(record: Mapping[str, Any]) -> bool:

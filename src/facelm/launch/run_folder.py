@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 
-LEAVING = 15.0
-"""Seconds for which a run that was killed may still hold its folder: its workers look for their parent now and then."""
+LEAVING, REQUEUED = 15.0, 180.0
+"""Seconds for which a run that was killed may still hold its folder: its workers look for their parent now and then;
+and of a SLURM job that runs again, since the disk may hold the lock of a node that was lost."""
 
 _TRACES = (RECORD, "checkpoints/last.ckpt", "checkpoints/best.ckpt", "report/summary.json", "metrics.csv")
 """What a run leaves in its folder."""
@@ -46,11 +47,11 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     with (folder / LOCK).open("a", encoding="utf-8") as file:
-        given_up = time.monotonic() + LEAVING
+        started = time.monotonic()
         try:
             while not take_lock(file, wait=False):
                 record = read_record(folder)
-                if time.monotonic() > given_up or not is_killed(record):
+                if time.monotonic() - started > _patience(record):
                     raise ValueError(
                         f"'{folder}' is in use: process {record.get('process', '?')} on {record.get('host', '?')} "
                         "trains there. Wait for its end, or give this run another folder: hydra.run.dir=PATH"
@@ -59,6 +60,14 @@ def held(folder: Path) -> Iterator[None]:
         except OSError as error:
             log.warning(f"'{folder}' cannot be locked ({error.strerror}): start one training in it at a time")
         yield
+
+
+def _patience(record: Mapping[str, Any]) -> float:
+    """Seconds to wait for the lock of the run that a folder's `record` tells of."""
+    if is_killed(record):
+        return LEAVING
+    again = record.get("slurm_job") is not None and record.get("slurm_job") == os.environ.get("SLURM_JOB_ID")
+    return REQUEUED if again else 0.0
 
 
 def is_used(folder: Path) -> bool:

@@ -1,0 +1,7 @@
+"""`python -m facelm`, which is `facelm`."""
+
+import sys
+
+from facelm.cli import main
+
+sys.exit(main())
