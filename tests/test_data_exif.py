@@ -151,7 +151,7 @@ class TestFaces:
 
 
 class TestCache:
-    @pytest.mark.parametrize("framing", [EvaluationCrop(64, 1.25), Surroundings(0.8, 512)])
+    @pytest.mark.parametrize("framing", [EvaluationCrop(64, 1.25), Surroundings(1.2, 512)])
     def test_each_choice_has_a_cache_of_its_own(self, tmp_path, framing):
         root = tree(tmp_path)
         dots = {}
