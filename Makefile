@@ -3,6 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 GOLDEN ?= ../shared/golden
+SAMPLES ?= ../shared/samples
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -46,8 +47,8 @@ format: setup  ## rewrites the code in the house style
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-parity: setup  ## agreement with mmpose and the HRNet authors, number by number: make parity GOLDEN=FOLDER
-	FACELM_PARITY=1 FACELM_GOLDEN=$(abspath $(GOLDEN)) $(BIN)/python -m pytest -q tests/parity $(ARGS)
+parity: setup  ## agreement with mmpose and the HRNet authors, number by number: make parity GOLDEN=FOLDER SAMPLES=FOLDER
+	FACELM_PARITY=1 FACELM_GOLDEN=$(abspath $(GOLDEN)) FACELM_SAMPLES=$(abspath $(SAMPLES)) $(BIN)/python -m pytest -q tests/parity $(ARGS)
 
 bench: setup  ## the benchmarks, a table each
 	$(BIN)/python -m benchmarks $(ARGS)
