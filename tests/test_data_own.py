@@ -3,19 +3,26 @@
 import copy
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 
 from conftest import TINY, compose
+from facelm.data.datamodule import FaceDataModule
+from facelm.data.faces import Face
 from facelm.data.own import OwnFaces
 from facelm.data.w300.annotations import write_pts
+from facelm.geometry.boxes import box_from_landmarks
 from facelm.geometry.landmarks import get_scheme
 from facelm.launch.build import build_data
 from facelm.models.spec import ModelSpec
@@ -211,3 +218,21 @@ def test_the_config_of_a_folder(mine):
     data = build_data(compose("train", "experiment=own", *how, "data.cache=none"))
     data.setup()
     assert (len(data.train_faces), len(data.val_faces), data.scheme.num_landmarks) == (11, 1, 20)
+
+
+def test_the_class_of_another_data_set_in_the_docs(tmp_path):
+    """As docs/data.md has it, without a line of its own."""
+    text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    code = re.search(r"## Another data set.*?```python\n(.*?)```", text, re.DOTALL)[1]
+    assert len(code.splitlines()) < 40
+    names = {"Face": Face, "FaceDataModule": FaceDataModule, "box_from_landmarks": box_from_landmarks}
+    defined = {**names, "Path": Path, "Any": Any, "np": np}
+    exec(code, defined)
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        cv2.imwrite(str(tmp_path / split / "10_20_50_20_30_40_15_60_45_60.jpg"), np.zeros((80, 80, 3), np.uint8))
+    scheme = {"name": "five", "points": 5, "normaliser": "box"}
+    data = defined["NamedFaceDataModule"](root=str(tmp_path), crop_size=64, landmarks=scheme, num_workers=0)
+    data.setup()
+    assert (len(data.train_faces), data.val_name) == (1, "val")
+    assert next(iter(data.train_dataloader()))["landmarks_crop"].shape == (1, 5, 2)
