@@ -227,6 +227,20 @@ class TestWrongModel:
         assert torch.equal(net.head[0].weight, source.head[0].weight)
         assert torch.equal(net.head[3].weight, last)
 
+    @pytest.mark.parametrize("naming", ["facelm", "mmpose-1.x"])
+    def test_another_number_of_landmarks_gets_a_new_last_convolution(self, saved, naming):
+        source, net = tiny(1), tiny(2, num_landmarks=20)
+        last = net.head[3].weight.clone()
+        report = load_weights(net, saved(as_written_by(naming, source)), new_head=True)
+        assert report.missing == ("head.3.weight", "head.3.bias")
+        assert torch.equal(net.head[0].weight, source.head[0].weight)
+        assert torch.equal(net.head[3].weight, last)
+        assert any("68 landmarks in the file, 20 here" in note for note in report.notes)
+        whole = source.state_dict()
+        del whole["conv1.weight"]
+        with pytest.raises(ValueError, match="1 are missing"):
+            load_weights(net, saved(whole), new_head=True)
+
 
 def test_every_naming_is_told_apart():
     for naming in ("hrnet", "facelm", "mmpose-1.x", "mmpose-0.x", "timm"):

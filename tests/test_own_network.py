@@ -107,7 +107,7 @@ class TestOfTheDocs:
     def test_starts_from_its_own_weights(self, own_run, drawn_root):
         from facelm.launch.build import build_network, model_spec
 
-        cfg = compose("train", *TINY, "resume=null", f"model.weights={own_run}", *OWN)
+        cfg = compose("train", *TINY, f"model.weights={own_run}", *OWN)
         net = build_network(cfg, model_spec(cfg))
         want = load_model(own_run, network=hourglass()).net.state_dict()
         assert all(torch.equal(value, want[key]) for key, value in net.state_dict().items())

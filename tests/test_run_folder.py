@@ -11,7 +11,8 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from conftest import TINY
+from conftest import TINY, compose
+from facelm.launch.build import build_network, model_spec
 from facelm.launch.jobs import Job, own_process, read_record, recorded
 from facelm.launch.paths import new_folder
 from facelm.launch.run_folder import (
@@ -23,6 +24,7 @@ from facelm.launch.run_folder import (
     score_of_the_same_job,
     to_go_on_with,
 )
+from facelm.models.loading import load_model
 
 HOLDER = """
 import sys
@@ -203,6 +205,14 @@ def test_the_command_line_from_a_used_folder_to_its_end(drawn_root, tmp_path):
     assert steps == 6, "24 faces in batches of 8, twice"
     assert OverridesParser.create().parse_overrides(read_record(run)["overrides"])
     assert "finished" in train().stderr
+
+
+def test_a_new_run_starts_from_the_weights_that_it_names(trained_run):
+    """`resume=auto`, the default, is no run to go on with."""
+    cfg = compose("train", *TINY, "codec=subpixel", f"model.weights={trained_run}")
+    built = build_network(cfg, model_spec(cfg)).state_dict()
+    expected = load_model(trained_run).net.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in built.items())
 
 
 def test_a_run_that_fails_shows_no_earlier_number(tmp_path):

@@ -34,8 +34,8 @@ def build_model(
 ) -> HRNetV2:
     """The network `name` (see `ARCHITECTURES`) for `num_landmarks` landmarks, initialised, then filled from `weights`.
 
-    `init` is explained at `initialise`, `weights` at `load_weights`; `bn_momentum` is 0.1 in mmpose's recipe and 0.01
-    in the authors'.
+    `init` is explained at `initialise`, `weights` at `load_weights` (of other landmarks, all but the last convolution
+    is taken); `bn_momentum` is 0.1 in mmpose's recipe and 0.01 in the authors'.
 
     Raises: ValueError for a name or a value that cannot be, and what `load_weights` raises.
     """
@@ -46,5 +46,5 @@ def build_model(
     net = HRNetV2(ARCHITECTURES[name], num_landmarks, bn_momentum=bn_momentum)
     initialise(net, init)
     if weights is not None:
-        load_weights(net, weights)
+        load_weights(net, weights, new_head=True)
     return net

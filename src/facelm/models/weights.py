@@ -131,13 +131,19 @@ def open_weights(source: str | Path) -> WeightsFile:
     return WeightsFile(public(str(source)), path, checkpoint, state, naming, digest)
 
 
-def load_weights(net: nn.Module, source: str | Path | WeightsFile, *, strict: bool = True) -> LoadReport:
+LAST = ("head.3.weight", "head.3.bias")
+"""The last convolution, one filter a landmark."""
+
+
+def load_weights(
+    net: nn.Module, source: str | Path | WeightsFile, *, strict: bool = True, new_head: bool = False
+) -> LoadReport:
     """Copies the weights of `source` into `net`, all or nothing; returns and logs what matched.
 
     `source` is a shipped model's name, a file (.ckpt, .pth, .pt, .safetensors), a run folder or an address, see
     `download.local_file`; its naming is found out. A file without any head, an ImageNet backbone, leaves the head of
-    an `HRNetV2` as it is. Otherwise every key must match; with `strict=False` what fits in name and shape is taken, as
-    from another landmark scheme.
+    an `HRNetV2` as it is. Otherwise every key must match; with `strict=False` what fits in name and shape is
+    taken; with `new_head` all but the last convolution of weights for another number of landmarks.
 
     Raises: what `open_weights` raises, and ValueError for another network's weights. `net` is then unchanged.
     """
@@ -145,6 +151,10 @@ def load_weights(net: nn.Module, source: str | Path | WeightsFile, *, strict: bo
     own = net.state_dict()
     names = to_hrnet_names(file.state, file.naming)
     renamed = {new: file.state[old] for old, new in names.items()}
+    count = net.num_landmarks if isinstance(net, HRNetV2) else None
+    anew = new_head and count is not None and file.num_landmarks not in (None, count)
+    if anew:
+        renamed = {key: value for key, value in renamed.items() if key not in LAST}
     fitting = {key: value for key, value in renamed.items() if key in own and value.shape == own[key].shape}
     # Files of torch 0.4 and before have no num_batches_tracked.
     missing = [key for key in own if key not in fitting and not key.endswith("num_batches_tracked")]
@@ -153,8 +163,9 @@ def load_weights(net: nn.Module, source: str | Path | WeightsFile, *, strict: bo
     if strict or not fitting:
         _check_shapes(file, renamed, own)
         parts = {name for name, _ in net.named_children()}
-        needed = [key for key in missing if has_head or not key.startswith("head.")]
+        needed = [key for key in missing if (has_head or not key.startswith("head.")) and not (anew and key in LAST)]
         foreign = [key for key in left_over if has_head and names.get(key, "").split(".")[0] in parts]
+        foreign = [key for key in foreign if not (anew and names[key] in LAST)]
         if not fitting or needed or foreign:
             raise ValueError(
                 f"'{file.source}' ({file.naming} names) does not fit the network: {len(fitting)} keys matched, "
@@ -173,7 +184,7 @@ def load_weights(net: nn.Module, source: str | Path | WeightsFile, *, strict: bo
         left_over=tuple(left_over),
         sha256=file.sha256,
         published=file.published,
-        notes=_notes(file, has_head),
+        notes=_notes(file, has_head, count if anew else None),
     )
     log.info("%s", report)
     return report
@@ -191,8 +202,10 @@ def _check_shapes(file: WeightsFile, renamed: Mapping[str, Tensor], own: Mapping
         )
 
 
-def _notes(file: WeightsFile, has_head: bool) -> tuple[str, ...]:
+def _notes(file: WeightsFile, has_head: bool, other: int | None) -> tuple[str, ...]:
     notes = [] if has_head else ["no head in the file: the network's own head is kept as it was", NEAREST_NOTE]
+    if other is not None:
+        notes.append(f"{file.num_landmarks} landmarks in the file, {other} here: the last convolution starts anew")
     if file.published:
         known = file.published
         notes.append(f"{known.title}: trained for codec {dict(known.codec)}, pixel origin {known.pixel_origin}")
