@@ -216,6 +216,8 @@ def test_a_run_that_fails_shows_no_earlier_number(tmp_path):
 def test_a_run_writes_into_no_folder_but_the_one_it_took(tmp_path):
     command = [*TINY, f"hydra.run.dir={tmp_path / 'taken'}", f"run_dir={tmp_path / 'other'}"]
     done = subprocess.run([sys.executable, "-m", "facelm.train", *command], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and f"hydra.run.dir={tmp_path / 'other'}" in done.stderr
-    assert "Traceback" not in done.stderr and not (tmp_path / "other").exists()
+    assert done.returncode == 1
+    assert f"hydra.run.dir={tmp_path / 'other'}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "other").exists()
     require_own(f"{tmp_path}/taken", tmp_path / "taken")
