@@ -72,6 +72,11 @@ def test_refused_faces_and_the_sheet(tree, tmp_path, capsys):
     assert sheet.shape[0] > 3 * 256
 
 
+def test_the_sheet_shows_a_face_whose_points_are_one(tree, tmp_path):
+    assert check(tree("afw/1", lambda points: 0 * points + 20), "--out", tmp_path / "sheet.png") == 1
+    assert (tmp_path / "sheet.png").exists()
+
+
 def test_photographs_of_one_name(tree, capsys):
     root = tree("afw/1", lambda points: points)
     write_image(root / "afw/1.png")

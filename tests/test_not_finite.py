@@ -48,6 +48,23 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, bad):
     assert torch.equal(untouched.conv1.weight, before)
 
 
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("conv1.weight", lambda weight: weight.int()),
+        ("conv1.weight", lambda weight: weight.to(torch.complex64)),
+        ("conv1.weight", lambda weight: weight.to_sparse()),
+        ("conv1.weight", lambda weight: weight.to("meta")),
+        ("bn1.running_var", lambda variance: variance - 5),
+    ],
+)
+def test_weights_that_are_no_plain_numbers_are_refused(tmp_path, key, change):
+    state = tiny().state_dict()
+    torch.save({**state, key: change(state[key])}, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=key):
+        load_weights(tiny(seed=1), tmp_path / "odd.pth")
+
+
 def test_a_run_s_checkpoint_too(trained_run, tmp_path):
     checkpoint = torch.load(trained_run / "checkpoints" / "best.ckpt", weights_only=True)
     checkpoint["state_dict"]["net.conv1.weight"][0] = math.nan

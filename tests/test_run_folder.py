@@ -20,6 +20,7 @@ from facelm.launch.run_folder import (
     REQUEUED,
     _patience,
     held,
+    require_own,
     require_unused,
     score_of_the_same_job,
     to_go_on_with,
@@ -220,3 +221,13 @@ def test_a_run_that_fails_shows_no_earlier_number(tmp_path):
     with pytest.raises(RuntimeError), recorded(Job(COMMAND, run)):
         raise RuntimeError("out of memory")
     assert read_record(run)["val_nme"] is None
+
+
+def test_a_run_writes_into_no_folder_but_the_one_it_took(tmp_path):
+    command = [*TINY, f"hydra.run.dir={tmp_path / 'taken'}", f"run_dir={tmp_path / 'other'}"]
+    done = subprocess.run([sys.executable, "-m", "facelm.train", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"hydra.run.dir={tmp_path / 'other'}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "other").exists()
+    require_own(f"{tmp_path}/taken", tmp_path / "taken")

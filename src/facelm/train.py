@@ -38,7 +38,7 @@ from facelm.launch.jobs import SWEEP, Job, first_to_fail, read_record, recorded,
 from facelm.launch.local import CONFIG, with_local
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.resume import continued, refuse_first, resume_path, resumed_run
-from facelm.launch.run_folder import held, score_of_the_same_job
+from facelm.launch.run_folder import held, require_own, score_of_the_same_job
 from facelm.launch.run_log import run_facts, tracked, write_facts
 from facelm.loggers import Tracker
 from facelm.models.loading import load_model
@@ -191,6 +191,7 @@ def hydra_job(cfg: DictConfig) -> float | None:
             train_on_all_devices(cfg, job)
         return None
     slurm.when_stopped(cfg.slurm_requeue)  # a signal while data are read is one before the first batch
+    require_own(cfg.run_dir, Job.current().folder)
     with held(Job.current().folder):
         if (score := score_of_the_same_job(Job.current(), cfg.resume)) is not None:
             return score

@@ -124,9 +124,9 @@ def _tile(suspect: Suspect, reader: Reader) -> Image:
     height, width, _ = pixels.shape
     try:
         landmarks_image = suspect.entry.read(reader.subtracted)
-    except (OSError, ValueError):
+        inside = landmarks_image.clip((0, 0), (width - 1, height - 1))  # else a point far off makes the face a speck
+        tile_from_image = crop_from_image(box_from_landmarks(inside), _TILE, _AROUND)
+    except (OSError, ValueError):  # unreadable, or all points in one place
         whole = Box(((width - 1) / 2, (height - 1) / 2), max(width, height))
         return warp(pixels, crop_from_image(whole, _TILE, 1.0), _TILE)
-    inside = landmarks_image.clip((0, 0), (width - 1, height - 1))  # else a point far off makes the face a speck
-    tile_from_image = crop_from_image(box_from_landmarks(inside), _TILE, _AROUND)
     return draw_landmarks(warp(pixels, tile_from_image, _TILE), transform(tile_from_image, landmarks_image))

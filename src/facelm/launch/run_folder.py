@@ -94,6 +94,19 @@ def to_go_on_with(folder: Path, overrides: Sequence[str]) -> Path | None:
     return folder
 
 
+def require_own(run_dir: str | Path, folder: Path) -> None:
+    """Refuses a `run_dir` that is not the `folder` a command has taken: nothing keeps two runs apart in it.
+
+    Raises:
+        ValueError: it is another folder.
+    """
+    if Path(run_dir).expanduser().absolute() != folder.absolute():
+        raise ValueError(
+            f"run_dir={run_dir}: the run's folder is '{folder}', which was taken for it alone. Give it another with "
+            f"hydra.run.dir={run_dir}"
+        )
+
+
 def require_unused(folder: Path) -> None:
     """Refuses to start a run where another has been.
 

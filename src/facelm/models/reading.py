@@ -143,8 +143,18 @@ def find_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def require_finite(state: dict[str, Tensor]) -> None:
-    """Raises ValueError where a weight is NaN or infinite: such a network gives landmarks that mean nothing."""
+    """Raises ValueError where weights are no plain numbers: such a network gives landmarks that mean nothing.
+
+    Refused are NaN and infinity, variances below 0, complex numbers, and tensors that are sparse, quantized or empty.
+    """
     for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            raise ValueError(
+                f"{name} is stored in a form that is not read ({str(tensor.layout)[6:]}, "
+                f"{str(tensor.dtype)[6:]}, {tensor.device.type}): save it as a plain tensor of floats"
+            )
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise ValueError(f"{name} holds variances below 0: the file was changed. Copy or download it again")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             count = int((~torch.isfinite(tensor)).sum())
             raise ValueError(

@@ -172,6 +172,11 @@ def load_weights(
                 f"{len(needed)} are missing ({_some(needed)}), {len(foreign)} left over ({_some(foreign)}). It belongs "
                 "to another model or was saved incompletely."
             )
+    if rounded := [key for key in fitting if own[key].is_floating_point() and not fitting[key].is_floating_point()]:
+        raise ValueError(
+            f"'{file.source}' holds whole numbers where the network has floats ({_some(rounded)}): it was rounded or "
+            "quantized. Save it with floats"
+        )
     norms = [key.removesuffix("running_mean") for key in fitting if key.endswith("running_mean")]
     counters = [f"{norm}num_batches_tracked" for norm in norms]
     counted = {key: torch.tensor(MANY_BATCHES) for key in counters if key not in fitting}
