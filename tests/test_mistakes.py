@@ -112,6 +112,8 @@ class TestSentences:
             (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "data.num_workers"),
             (RuntimeError("Unexpected bus error in worker. This might be caused by insufficient shared memory (shm)."),
              "/dev/shm"),
+            (RuntimeError("Too many open files. Communication with the workers is no longer possible. Please increase "
+                          "the limit using `ulimit -n` in the shell."), "data.num_workers"),
             (OSError(errno.EROFS, "Read-only file system", "/run/x"), "/run/x: Read-only file system. The disk"),
             (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/file/x"), "another folder"),
             (RuntimeError("unable to write to file </torch_12_34_5>: No space left on device (28)"), "/dev/shm"),

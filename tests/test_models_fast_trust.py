@@ -47,6 +47,11 @@ def no_running_statistics(net):
         norm.num_batches_tracked = None
 
 
+def statistics_kept_as_they_are(net):
+    for norm in norms(net)[::4]:
+        norm.track_running_stats = False
+
+
 def other_momenta(net):
     for i, norm in enumerate(norms(net)):
         norm.momentum = (None, 0.0, 0.3)[i % 3]
@@ -65,7 +70,11 @@ def frozen_backbone(net):
 
 @needs_native
 @pytest.mark.parametrize(
-    "change", [frozen, partly_frozen, no_running_statistics, other_momenta, without_gradients, frozen_backbone]
+    "change",
+    [
+        *(frozen, partly_frozen, no_running_statistics, statistics_kept_as_they_are),
+        *(other_momenta, without_gradients, frozen_backbone),
+    ],
 )
 def test_a_changed_network_trains_as_it_does_in_torch(change):
     """Outputs, gradients, running statistics and counters, in float64."""

@@ -68,6 +68,27 @@ def test_a_search_that_goes_on_has_the_results_of_the_one_that_was_killed(sweepe
     assert states == [("COMPLETE", 4.5), ("FAIL", None), ("RUNNING", None)]
 
 
+def test_a_search_that_is_stopped_keeps_what_its_jobs_beside_came_to(sweeper, tmp_path):
+    import optuna
+    from omegaconf import OmegaConf
+
+    class Stopped:
+        def launch(self, jobs, initial_job_idx):
+            for number, status in enumerate(("finished", "stopped"), start=initial_job_idx):
+                (tmp_path / str(number)).mkdir()
+                record = {"status": status, "val_nme": 4.5 if status == "finished" else None}
+                (tmp_path / str(number) / "result.json").write_text(json.dumps(record))
+            raise KeyboardInterrupt
+
+    sweeper.config, sweeper.launcher = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}), Stopped()
+    sweeper.validate_batch_is_legal = lambda jobs: None
+    study = sweeper._open_study(tmp_path)
+    trials = [study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}) for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        sweeper._run(study, trials, [], 0)
+    assert [(trial.state.name, trial.value) for trial in study.trials] == [("COMPLETE", 4.5), ("FAIL", None)]
+
+
 OPEN = """
 import sys
 from pathlib import Path

@@ -29,6 +29,7 @@ from facelm.launch.jobs import is_killed, own_process, read_record
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,6 @@ class OptunaSweeper(Sweeper):
         return trials
 
     def _run(self, study: Study, trials: Sequence[Trial], fixed: list[str], first_job: int) -> None:
-        optuna = _import_optuna()
         jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
         for number, trial in enumerate(trials, start=first_job):
             trial.set_user_attr("job", number)
@@ -174,10 +174,10 @@ class OptunaSweeper(Sweeper):
             self.validate_batch_is_legal(jobs)
             returns = self.launcher.launch(jobs, initial_job_idx=first_job)
             values = [_value(job) for job in returns]
-        finally:  # also when the sweep is interrupted: no trial is left running for ever
+        finally:  # also when the sweep is stopped: no trial is left running for ever, and finished jobs count
             for trial, value in zip(trials, values, strict=True):
                 if value is None:
-                    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                    _tell(study, trial)
                 else:
                     study.tell(trial, value)
 
@@ -200,12 +200,17 @@ def _settle(study: Study) -> None:
         search = trial.user_attrs.get("searched_by", {})
         if not is_killed({"status": "running", **search}):
             continue
-        record = read_record(Path(str(trial.user_attrs.get("folder", ""))))
-        value = record.get("val_nme") if record.get("status") == "finished" else None
-        if value is not None and math.isfinite(value):
-            study.tell(trial.number, float(value))
-        else:
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        _tell(study, trial)
+
+
+def _tell(study: Study, trial: Trial | FrozenTrial) -> None:
+    """Ends a trial with what its job's folder says that it came to."""
+    record = read_record(Path(str(trial.user_attrs.get("folder", ""))))
+    value = record.get("val_nme") if record.get("status") == "finished" else None
+    if value is not None and math.isfinite(value):
+        study.tell(trial.number, float(value))
+    else:
+        study.tell(trial.number, state=_import_optuna().trial.TrialState.FAIL)
 
 
 def distribution(override: Override) -> BaseDistribution:

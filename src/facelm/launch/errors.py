@@ -40,6 +40,10 @@ FOREIGN = (
         "more). Or use data.num_workers=0, fewer workers, or a smaller data.batch_size",
     ),
     (
+        r"(?s)Too many open files\. Communication with the workers.*",  # torch's own, in place of EMFILE
+        "too many files are open: raise the limit (ulimit -n 4096), or use fewer data.num_workers",
+    ),
+    (
         r"(?s)DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: \w+|exited unexpectedly).*",
         "a worker that loads faces was ended from outside, most often by the system because memory ran out (`dmesg` "
         "says so). Use fewer data.num_workers or a smaller data.batch_size; resume=RUN goes on from what was saved",

@@ -48,10 +48,11 @@ def for_training(net: HRNetV2) -> str | None:
 def takes_batch_statistics(norm: nn.BatchNorm2d) -> bool:
     """Whether `norm` does what the native batch norm does: normalise by the batch and note its statistics.
 
-    A frozen norm (`norm.eval()` inside a network that trains), one without running statistics or without weights is
-    left to torch.
+    A frozen norm (`norm.eval()` inside a network that trains), one without running statistics or that keeps them as
+    they are (`track_running_stats=False`), and one without weights is left to torch.
     """
-    return norm.training and norm.running_mean is not None and norm.weight is not None
+    tracks = norm.track_running_stats and norm.running_mean is not None
+    return norm.training and tracks and norm.weight is not None
 
 
 class TrainingOperations:
