@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ TINY = [
     "logger=csv",
 ]
 """Overrides that make any experiment small enough for a test."""
+
+
+@pytest.fixture(autouse=True)
+def no_job_left_over():
+    """A command that was called in this process leaves its Hydra job, of which the next test would take itself for."""
+    yield
+    if "hydra.core.hydra_config" in sys.modules:
+        sys.modules["hydra.core.hydra_config"].HydraConfig.instance().cfg = None
 
 
 def compose(config: str = "train", *overrides: str):
@@ -64,7 +73,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from perfect_network import SPEC, PerfectNetwork
     from predict_folder import FACE, FixedDetector, write
 
-    load = lambda source, device, **options: Predictor(PerfectNetwork(FACE), SPEC, device="cpu", **options)
+    load = lambda source, device, network=None, **options: Predictor(
+        PerfectNetwork(FACE), SPEC, device="cpu", **options
+    )
     monkeypatch.setattr(Predictor, "load", load)
     monkeypatch.setattr(detect, "DlibDetector", FixedDetector)
     monkeypatch.chdir(tmp_path)
