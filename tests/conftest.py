@@ -73,9 +73,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from perfect_network import SPEC, PerfectNetwork
     from predict_folder import FACE, FixedDetector, write
 
-    load = lambda source, device, network=None, **options: Predictor(
-        PerfectNetwork(FACE), SPEC, device="cpu", **options
-    )
+    def load(source: object, device: str, network: object = None, **options: object) -> Predictor:
+        return Predictor(PerfectNetwork(FACE), SPEC, device="cpu", **options)
+
     monkeypatch.setattr(Predictor, "load", load)
     monkeypatch.setattr(detect, "DlibDetector", FixedDetector)
     monkeypatch.chdir(tmp_path)

@@ -28,6 +28,7 @@ ROOMS = (
     "train",
     "commands",
     "cli",
+    "__main__",
 )
 """From the ground floor up: a room imports from those below it only."""
 STRANGERS = {"data": {"models", "evaluation"}, "models": {"data", "evaluation"}}

@@ -72,12 +72,12 @@ print(len(prediction), seconds, *sorted({{name.split(".")[0] for name in sys.mod
 """
 HEAVY = {
     "lightning", "pytorch_lightning", "hydra", "omegaconf", "albumentations", "wandb", "matplotlib", "torchmetrics",
-    "rich", "scipy", "PIL", "dlib", "yaml", "onnxruntime",
+    "rich", "scipy", "PIL", "dlib", "onnxruntime",
 }  # fmt: skip
 
 
 def test_light_and_fast(tmp_path):
-    """torch, numpy, OpenCV and safetensors suffice, and W18's first result comes within two seconds of the import.
+    """torch, numpy, OpenCV, PyYAML and safetensors suffice, and W18's first result comes within two seconds of the import.
 
     On a machine that is busy with other things the process's own time counts, twice that; compiling takes a minute.
     """

@@ -32,6 +32,13 @@ def edited(run, path, **data):
     return path
 
 
+def in_a_run(run, folder):
+    """Where a checkpoint lies in a run folder that knows the whole paths of `run`."""
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copy(run / "config.yaml", folder / "run")
+    return folder / "run" / "checkpoints" / "last.ckpt"
+
+
 class TestEvaluate:
     @pytest.mark.parametrize("key", sorted(DATA))
     @pytest.mark.parametrize("wrap", [lambda bad: bad, lambda bad: [[bad]]])
@@ -44,14 +51,14 @@ class TestEvaluate:
 
     @pytest.mark.parametrize("exif", ["apply", "ignore"])
     def test_photographs_are_turned_as_in_the_run(self, trained_run, tmp_path, exif):
-        path = edited(trained_run, tmp_path / "turned.ckpt", exif=exif)
+        path = edited(trained_run, in_a_run(trained_run, tmp_path), exif=exif)
         data = evaluation_data(compose("evaluate", f"checkpoint={path}"), load_model(path), typed=[])
-        assert data._index.keywords["exif"] == exif
+        assert data.source._index.keywords["exif"] == exif
 
     @pytest.mark.parametrize("key", ["_target_", "cache_dir", "augmentation", "cache", "a.b", "_args_"])
     def test_what_is_not_named_is_not_read(self, trained_run, tmp_path, drawn_root, key):
         marker = tmp_path / "ran"
-        path = edited(trained_run, tmp_path / "evil.ckpt", **{key: code(marker)})
+        path = edited(trained_run, in_a_run(trained_run, tmp_path), **{key: code(marker)})
         data = evaluation_data(compose("evaluate", f"checkpoint={path}"), load_model(path), typed=[])
         assert (data.root, type(data).__name__) == (drawn_root, "FaceDataModule")
         assert not marker.exists()
