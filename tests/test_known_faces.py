@@ -13,7 +13,7 @@ import torch
 from conftest import TINY
 from facelm.cli import main as facelm
 from facelm.data.faces import Face, data_fingerprint, name_hashes
-from facelm.evaluation.known_faces import other_faces, trained_on
+from facelm.evaluation.known_faces import fingerprints, other_faces, trained_on, unlike_report
 from facelm.geometry.boxes import Box
 from facelm.models.spec import ModelSpec, checkpoint_facts, read_facts
 
@@ -25,6 +25,24 @@ def a_face(name, shift=0.0):
 FACES = [a_face(name) for name in "abcd"]
 KNOWN = {"validated": frozenset(name_hashes(FACES[:2])), "trained": frozenset(name_hashes(FACES[2:]))}
 PRINT = data_fingerprint(FACES[:2])
+
+
+class TestUnlikeReport:
+    @pytest.fixture
+    def report(self, tmp_path):
+        known = {"checkpoint": {"data": {"fingerprints": fingerprints(FACES, ["val", "val", "test", "test"])}}}
+        (tmp_path / "summary.json").write_text(json.dumps(known))
+        return tmp_path
+
+    def test_the_same_faces_and_a_subset_more(self, report, tmp_path):
+        more = [*FACES, a_face("e")]
+        assert unlike_report(report, more, ["val", "val", "test", "test", "new"]) == []
+        assert unlike_report(tmp_path / "none", FACES, ["val"] * 4) == []
+
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_a_subset_that_did_not_validate_has_lost_faces(self, report, count):
+        (said,) = unlike_report(report, FACES[:count], ["val", "val", "test"][:count])
+        assert "'test'" in said
 
 
 class TestOtherFaces:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
-from facelm.evaluation.known_faces import fingerprints, other_faces, trained_on
+from facelm.evaluation.known_faces import fingerprints, other_faces, trained_on, unlike_report
 from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
@@ -219,6 +219,9 @@ def main(cfg: DictConfig) -> None:
         validated = model.validated if cfg.pixel_origin is None else ""  # else their landmarks are read otherwise
         changed = [] if names_faces(typed) else other_faces(*measured, model.faces, validated)
         report_dir = report_folder(cfg, model, typed, same_faces=not changed)
+        if not (changed or cfg.report_dir) and report_dir == model.path.parent.parent / "report":
+            changed = unlike_report(report_dir, *measured)
+            report_dir = report_folder(cfg, model, typed, same_faces=not changed)
         if changed:
             log.warning(f"the data have changed since the run: {'; '.join(changed)}. Its own report stays as it is")
         if not measured[0]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
 
+from facelm import checked
 from facelm.data.faces import Face, data_fingerprint, name_hash
 
 
@@ -38,6 +40,20 @@ def other_faces(
     if expected and not said and fingerprint and data_fingerprint(found) != fingerprint:
         said.append("the landmarks of the faces that validated this run have changed")
     return said
+
+
+def unlike_report(report: Path, faces: Sequence[Face], labels: Sequence[str]) -> list[str]:
+    """How the faces measured differ from those of the report in a folder; empty if not, or if it does not say.
+
+    A subset that the report lacks is no difference: data may be added.
+    """
+    try:
+        known = checked.read_json(report / "summary.json")["checkpoint"]["data"]["fingerprints"]
+        now = fingerprints(faces, labels)
+        others = sorted(str(name) for name, one in known.items() if now.get(name) != one)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [f"the faces of {checked.shown(', '.join(others))} are not those of its report"] if others else []
 
 
 def fingerprints(faces: Sequence[Face], labels: Sequence[str]) -> dict[str, str]:
