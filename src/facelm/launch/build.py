@@ -28,6 +28,7 @@ from facelm.launch.ddp import environment_plugins, resolve_devices
 from facelm.launch.errors import sentence
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
+from facelm.launch.resume import resume_path
 from facelm.models import own
 from facelm.models.spec import ModelSpec
 from facelm.models.weights import load_weights
@@ -133,7 +134,7 @@ def require_network(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 
 def build_network(cfg: DictConfig, spec: ModelSpec) -> nn.Module:
     """The network, with the weights that `model.weights` names; a run that goes on has its own."""
-    weights = None if cfg.resume else cfg.model.get("weights")
+    weights = None if resume_path(cfg.resume) else cfg.model.get("weights")  # resume=auto alone goes on with nothing
     if network := network_class(cfg):
         net = spec.build_network(network)
         if weights is not None:
