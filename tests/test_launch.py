@@ -11,10 +11,11 @@ from lightning.pytorch.utilities import rank_zero_only
 import facelm.train  # noqa: F401  registers the resolver of hydra.run.dir
 from conftest import TINY, compose
 from facelm.launch import ddp
-from facelm.launch.build import build_trainer
+from facelm.launch.build import build_network, build_trainer, model_spec
 from facelm.launch.ddp import resolve_devices
 from facelm.launch.jobs import Job
 from facelm.launch.paths import CONF_DIR
+from facelm.models import save_weights
 from facelm.train import ranks_to_start
 
 
@@ -127,3 +128,13 @@ class TestHydra:
         for sweep in ("seeds", "lr_sigma", "optuna"):
             assert compose_hydra(f"sweep={sweep}").mode.name == "MULTIRUN"
             assert compose_hydra(f"sweep={sweep}", "hydra.mode=RUN").mode.name == "RUN"  # what ranks are told
+
+
+@pytest.mark.parametrize("resume", ["resume=auto", "resume=null"])
+def test_a_new_run_starts_from_the_weights_that_are_named(tmp_path, resume):
+    named = build_network(cfg := compose("train", *TINY), model_spec(cfg))
+    save_weights(named, tmp_path / "named.pth")
+    cfg = compose("train", *TINY, resume, f"model.weights={tmp_path / 'named.pth'}")
+    torch.manual_seed(9)
+    found = build_network(cfg, model_spec(cfg)).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in named.state_dict().items())

@@ -134,7 +134,7 @@ def require_network(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 
 def build_network(cfg: DictConfig, spec: ModelSpec) -> nn.Module:
     """The network, with the weights that `model.weights` names; a run that goes on has its own."""
-    weights = None if resume_path(cfg.resume) else cfg.model.get("weights")
+    weights = None if resume_path(cfg.resume) else cfg.model.get("weights")  # resume=auto alone goes on with nothing
     if network := network_class(cfg):
         net = spec.build_network(network)
         if weights is not None:
