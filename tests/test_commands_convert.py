@@ -229,7 +229,7 @@ class TestMistakes:
             (tmp_path / "folder.pth", [], "is a folder"),
             (tmp_path / "file" / "a.pth", [], "cannot write to the folder"),
             (Path("/sys/a.safetensors"), [], "cannot write to the folder"),
-            (tmp_path / f"{'x' * 250}.pth", [], "was not written"),
+            (tmp_path / f"{'x' * 252}.pth", [], "File name too long"),
         ]:
             assert convert(source, out, *options) == 1
             assert message in capsys.readouterr().err

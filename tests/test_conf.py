@@ -49,7 +49,8 @@ class TestExperiments:
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_builds(group, name):
-    cfg = compose("train", f"{group}={name}", "model.weights=null" if group != "model" else "seed=0")
+    needs = ["data.root=.", "data.train=faces.json"] if name in ("coco", "folder") else []
+    cfg = compose("train", f"{group}={name}", *needs, "model.weights=null" if group != "model" else "seed=0")
     if group == "codec":
         model_spec(cfg).build_codec()
     elif group == "optim":

@@ -7,6 +7,7 @@ import hydra
 import pytest
 
 from conftest import TINY
+from facelm.addresses import shareable
 from facelm.cli import main
 from facelm.launch.jobs import Job, read_record
 from facelm.launch.local import local_file, read_local, with_local
@@ -200,7 +201,9 @@ class TestRuns:
         (run / "report" / "summary.json").unlink()
         local("data: {root: /nowhere}\ncrop: {scale: 1.1}\n")
         assert main(["evaluate", f"checkpoint={run}"]) == 0
-        assert measured_at(run / "report") == str(drawn_root), "its own report, since nobody named other faces"
+        assert measured_at(run / "report") == shareable(str(drawn_root)), (
+            "its own report, since nobody named other faces"
+        )
 
     def test_a_checkpoint_from_elsewhere_is_measured_on_this_machine_s_data(
         self, local, trained_run, drawn_root, tmp_path, monkeypatch
@@ -215,4 +218,4 @@ class TestRuns:
         local(f"data: {{root: '{drawn_root}'}}\n")
         how = ["evaluate", f"checkpoint={tmp_path / 'copy.ckpt'}", f"report_dir={tmp_path / 'report'}"]
         assert main(how) == 0
-        assert measured_at(tmp_path / "report") == str(drawn_root)
+        assert measured_at(tmp_path / "report") == shareable(str(drawn_root))

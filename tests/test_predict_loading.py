@@ -61,7 +61,7 @@ class Blocked:
             raise ImportError(f"blocked: {{name}}")
 
 sys.meta_path.insert(0, Blocked())
-import cv2, numpy as np, safetensors.torch, torch
+import cv2, numpy as np, safetensors.torch, torch, yaml
 before = {{name.split(".")[0] for name in sys.modules}} | sys.stdlib_module_names | {{"facelm"}}
 from facelm.predict import Predictor
 image = np.zeros((300, 300, 3), np.uint8)
@@ -77,7 +77,7 @@ HEAVY = {
 
 
 def test_light_and_fast(tmp_path):
-    """torch, numpy, OpenCV, PyYAML and safetensors suffice, and W18's first result comes within two seconds of the import.
+    """torch, numpy, OpenCV, YAML and safetensors suffice, and W18's first result comes two seconds after the import.
 
     On a machine that is busy with other things the process's own time counts, twice that; compiling takes a minute.
     """

@@ -209,7 +209,7 @@ class TestChanged:
             best = str(run / "checkpoints" / "best.ckpt")
             state.update(dirpath=str(run / "checkpoints"), best_model_path=best, kth_best_model_path=best)
         state["best_model_score"] = state["kth_value"] = torch.tensor(1e-3)
-        state["best_k_models"] = {state["best_model_path"]: torch.tensor(1e-3)}
+        state["best_k_models"] = {state.get("best_model_path", "best.ckpt"): torch.tensor(1e-3)}
         assert content["facelm"]["position"]["validated"]
         if "other faces" in typed:
             content["facelm"]["position"]["validated"] = "0123456789ab"

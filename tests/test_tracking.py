@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from conftest import TINY, compose
+from facelm.addresses import shareable
 from facelm.data.faces import data_fingerprint
 from facelm.data.w300.index import index_faces
 from facelm.loggers.offline import OfflineRun, offline_runs, read_offline_run
@@ -113,7 +114,7 @@ class TestSweep:
 class TestConfig:
     def test_the_resolved_config_as_plain_values(self, good, run_dir):
         for key, value in yaml.safe_load((run_dir / "config.yaml").read_text()).items():
-            assert good.config[key] == value, key
+            assert good.config[key] == shareable(value), key
 
     def test_facts(self, good, run_dir, drawn_root):
         facts = good.config["facts"]

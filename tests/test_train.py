@@ -60,10 +60,12 @@ class TestRunFolder:
         summary = json.loads((trained_run / "report" / "summary.json").read_text())
         assert summary["subsets"]["full"]["nme"] == pytest.approx(best, abs=0.02)
 
-    def test_every_validation_sees_the_weights_of_its_own_epoch(self, trained_run):
+    def test_every_validation_sees_the_weights_of_its_own_epoch(self, trained_run, drawn_root):
         """The fast form that validates holds a copy of the weights: last.ckpt's NME is that of the last row."""
         model = load_model(trained_run / "checkpoints" / "last.ckpt")
-        data = build_data(OmegaConf.create({"data": {**model.record["data"], "augmentation": None}}))
+        data = build_data(
+            OmegaConf.create({"data": {**model.record["data"], "root": str(drawn_root), "augmentation": None}})
+        )
         faces = [f for f, label in zip(*data.evaluation_faces(), strict=True) if label != "test"]
         found = predict_faces(model.net, model.spec, data.faces_loader(faces), torch.device("cpu"))
         scheme = model.spec.landmark_scheme()

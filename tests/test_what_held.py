@@ -17,6 +17,7 @@ import torch
 from conftest import TINY, compose
 from facelm.evaluate import evaluation_data
 from facelm.evaluation.predictions import predict_faces
+from facelm.launch.jobs import read_record
 from facelm.models.loading import load_model
 from facelm.training.schedule import WarmupCosine, WarmupMultiStep
 
@@ -108,15 +109,18 @@ def test_kills_at_any_time_change_nothing(drawn_root, tmp_path):
         process = subprocess.Popen(
             training(drawn_root, tmp_path / "killed", "checkpoint.every_n_steps=1"),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         try:
-            code = process.wait(draw.uniform(0.4, 1.0) * lasts)
+            said = process.communicate(timeout=draw.uniform(0.4, 1.0) * lasts)[1]
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.communicate()
+            if read_record(tmp_path / "killed").get("status") == "finished":  # killed on its way out
+                break
         else:
-            assert code == 0
+            assert process.returncode == 0, said
             break
     else:
         subprocess.run(

@@ -206,7 +206,9 @@ def main(cfg: DictConfig) -> None:
     cfg, local = with_local(cfg)
     device = pick_device(cfg.device)
     model = load_model(cfg.checkpoint, network=own.named(cfg.network), **spec_changes(cfg))
-    if not any(key_of(one) == "data" for one in typed) and (group := recorded_group(model.record)):
+    if not any(key_of(one) == "data" for one in typed) and (
+        (group := recorded_group(model.record)) and group != HydraConfig.get().runtime.choices.get("data")
+    ):
         others = [
             one for one in HydraConfig.get().overrides.task if one in typed or not key_of(one).startswith("data.")
         ]
