@@ -49,6 +49,7 @@ class TestReadPts:
             (pts_text(STORED[:67]), "67 points, 300W has 68"),
             (pts_text(np.vstack([STORED, STORED[:1]])), "69 points"),
             (pts_text(STORED).replace(str(STORED[3, 1]), "abc"), "y of point 3 is 'abc', not a number"),
+            (pts_text(STORED).replace(str(STORED[3, 1]), "1_0"), "y of point 3 is '1_0', not a number"),
             (pts_text(STORED).replace(str(STORED[3, 1]), "nan"), "point 3 is .*nan.*, not finite"),
             (pts_text(STORED).replace(str(STORED[0, 0]), "-inf"), "point 0 is .*-inf.*, not finite"),
             (pts_text(STORED).replace("{\n", ""), "no points between braces"),

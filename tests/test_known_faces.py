@@ -139,6 +139,19 @@ class TestAfterTheDataChanged:
         (other,) = (copied.parent / "outputs/evaluate").glob("*/summary.json")
         assert facelm(["compare", str(copied), str(other.parent)]) == 1
 
+    def test_another_photograph_of_the_same_name_does_not_replace_the_report(self, copied):
+        before = {path: path.read_bytes() for path in (copied / "report").rglob("*.*")}
+        validated, trained = (
+            copied.parent / "faces" / (copied / f"{name}.txt").read_text().split()[0]
+            for name in ("validated", "trained")
+        )
+        (image,) = (path for path in validated.parent.glob(f"{validated.name}.*") if path.suffix != ".pts")
+        shutil.copy(trained.with_suffix(image.suffix), image)
+        done = facelm_module("evaluate", copied.parent, f"checkpoint={copied}", "data.num_workers=0")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "the photographs of 'held-out' are not those of its report" in done.stderr + done.stdout
+        assert all(path.read_bytes() == content for path, content in before.items())
+
     def test_a_relative_root_is_that_of_the_run_from_any_folder(self, run, tmp_path):
         shutil.copytree(run.parent / "faces", tmp_path / "faces")  # others of the same names would do as well
         done = facelm_module("evaluate", tmp_path, f"checkpoint={run}", "data.num_workers=0", "report_dir=mine")

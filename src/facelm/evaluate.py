@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
-from facelm.evaluation.known_faces import fingerprints, other_faces, trained_on, unlike_report
+from facelm.evaluation.known_faces import fingerprints, other_faces, photographs, trained_on, unlike_report
 from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
@@ -85,7 +85,12 @@ def evaluate(
         notes.append(f"{' and '.join(absent)} absent under {shareable(str(data.root))}")
     facts = {
         "checkpoint": {"path": shareable(str(model.path)), "sha256": model.sha256, "spec": model.spec.to_dict()},
-        "data": {"root": shareable(str(data.root)), "faces": len(faces), "fingerprints": fingerprints(faces, labels)},
+        "data": {
+            "root": shareable(str(data.root)),
+            "faces": len(faces),
+            "fingerprints": fingerprints(faces, labels),
+            "photographs": photographs(faces, labels),
+        },
     }
     write_report(
         report_dir,

@@ -85,6 +85,8 @@ def _number(cell: str, where: str, column: str) -> float:
     if not cell.strip() or cell.strip().lower() == "nan":
         return float("nan")
     try:
+        if "_" in cell:  # Python's float reads 1_0 as 10
+            raise ValueError(cell)
         return checked.number(float(cell), column, -_FAR, _FAR)
     except ValueError as error:
         raise ValueError(f"{where}: {column} is {checked.shown(cell)}, no place in a photograph") from error

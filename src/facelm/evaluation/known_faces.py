@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
@@ -48,12 +49,18 @@ def unlike_report(report: Path, faces: Sequence[Face], labels: Sequence[str]) ->
     A subset that the report lacks is no difference: data may be added.
     """
     try:
-        known = checked.read_json(report / "summary.json")["checkpoint"]["data"]["fingerprints"]
-        now = fingerprints(faces, labels)
-        others = sorted(str(name) for name, one in known.items() if now.get(name) != one)
+        data = checked.read_json(report / "summary.json")["checkpoint"]["data"]
+        said = []
+        for key, what, digests in (
+            ("fingerprints", "faces", fingerprints),
+            ("photographs", "photographs", photographs),
+        ):
+            now = digests(faces, labels) if key in data else {}
+            if others := sorted(str(name) for name, one in data.get(key, {}).items() if now.get(name) != one):
+                said.append(f"the {what} of {checked.shown(', '.join(others))} are not those of its report")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return [f"the faces of {checked.shown(', '.join(others))} are not those of its report"] if others else []
+    return said
 
 
 def fingerprints(faces: Sequence[Face], labels: Sequence[str]) -> dict[str, str]:
@@ -62,3 +69,11 @@ def fingerprints(faces: Sequence[Face], labels: Sequence[str]) -> dict[str, str]
         name: data_fingerprint(f for f, label in zip(faces, labels, strict=True) if label == name)
         for name in dict.fromkeys(labels)
     }
+
+
+def photographs(faces: Sequence[Face], labels: Sequence[str]) -> dict[str, str]:
+    """12 hex digits for each subset that change where a photograph is replaced by one of another length in bytes."""
+    digests = {name: hashlib.sha256() for name in labels}
+    for face, label in sorted(zip(faces, labels, strict=True), key=lambda pair: pair[0].name):
+        digests[label].update(f"{face.name}\0{face.image.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+    return {name: digest.hexdigest()[:12] for name, digest in digests.items()}

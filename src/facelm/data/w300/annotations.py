@@ -227,6 +227,8 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int, count: int 
     numbers = []
     for i, value in enumerate(values):
         try:
+            if isinstance(value, str) and "_" in value:  # Python's float reads 1_0 as 10
+                raise ValueError
             numbers.append(float(value))
         except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{where}: {'xy'[i % 2]} of point {i // 2} is {shown(value)}, not a number") from None
