@@ -15,6 +15,7 @@ import pytest
 
 import facelm.predict.photographs as photographs
 from facelm.cli import main
+from facelm.files import cell
 from facelm.predict import Predictor
 from facelm.predict.box_table import boxes_of, read_box_table
 from facelm.predict.inputs import expand_inputs
@@ -303,8 +304,9 @@ class TestNames:
         write(photos / name)
         assert predict(".", "--out", "../out") == 0
         (row,) = table("../out")
-        assert Path(row) == Path(name)
+        assert Path(row) == Path(cell(name))
         assert row[0] not in "=+-@"
+        assert not any(unicodedata.category(sign) == "Cc" for sign in row)
         assert boxes_of(read_box_table(Path("../out/landmarks.csv")), Path(name)).shape == (1, 4)
         assert json.loads(Path("../out", name).with_suffix(".json").read_text())["image"] == name
 

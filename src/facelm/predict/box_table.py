@@ -12,7 +12,7 @@ import numpy as np
 
 from facelm import checked
 from facelm.data.w300.annotations import LARGEST
-from facelm.files import typed
+from facelm.files import cell, typed
 from facelm.geometry.affine import FloatArray
 
 COLUMNS = ("x1", "y1", "x2", "y2")
@@ -39,7 +39,7 @@ def read_box_table(path: Path) -> dict[str, FloatArray]:
     boxes: dict[str, list[list[float]]] = {}
     for line, name, cells in _rows(path):
         try:
-            numbers = list(checked.numbers([float(cell) for cell in cells], "a box", 4, -LARGEST, LARGEST))
+            numbers = list(checked.numbers([float(one) for one in cells], "a box", 4, -LARGEST, LARGEST))
         except ValueError:
             said = checked.shown(", ".join(cells))
             raise ValueError(f"{path}: line {line}: {said} are not four numbers x1, y1, x2, y2 of pixels") from None
@@ -52,10 +52,13 @@ def read_box_table(path: Path) -> dict[str, FloatArray]:
 def boxes_of(table: BoxTable, path: Path) -> FloatArray:
     """The boxes of the image at `path`: under its path as given, its file name, or that without ending.
 
+    Each as it is, or as `files.cell` writes it into a table.
+
     Raises:
         ValueError: none.
     """
-    for name in (str(path), path.name, path.stem):  # a Path has lost its own ./
+    names = (str(path), path.name, path.stem)  # a Path has lost its own ./
+    for name in (*names, *(cell(name).removeprefix("./") for name in names)):
         if name in table:
             return table[name]
     some = ", ".join(repr(name) for name in list(table)[:3])
@@ -71,7 +74,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: no CSV ({error})") from None
     for number, (line, row) in enumerate(rows):
-        cells = [cell.strip(' "\t') for cell in row]  # also of ` "1.5"`, quoted behind a space
+        cells = [one.strip(' "\t') for one in row]  # also of ` "1.5"`, quoted behind a space
         if number == 0 and len(cells) > 1 and not _is_number(cells[1]):
             missing = [name for name in COLUMNS if name not in cells]
             if missing:
