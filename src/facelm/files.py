@@ -99,7 +99,7 @@ def write_whole(path: Path | str, content: bytes | str, *, sync: bool = True) ->
 def cell(path: str) -> str:
     """A path in a CSV file: one that a spreadsheet would take for a formula with `./` before it, the same path.
 
-    A control character, with which a terminal could be told things, is written as its number: a backslash, x, two digits.
+    A control character, which a terminal would obey, is written as its number: a backslash, x and two digits.
     """
     path = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", path)
     return f"./{path}" if path.startswith(("=", "+", "-", "@")) else path
