@@ -117,6 +117,7 @@ def test_an_interrupted_sweep_leaves_its_table(tmp_path):
         "from facelm.launch.jobs import Job, recorded\n"
         "@hydra.main(version_base='1.3', config_path=None)\n"
         "def main(cfg):\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "    with recorded(Job.current()):\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
         "main()\n"
