@@ -83,10 +83,9 @@ def _infer(args: argparse.Namespace) -> int:
     if alone:
         print(f"\nWithout a partner on the other side, as their names have none: {', '.join(alone)}. See `mirror`.")
     _draw(scheme, args.out.with_suffix(".png"))
-    print(f"\nscheme: {args.out}, its picture: {args.out.with_suffix('.png')}. Train with:")
-    print(
-        f"  facelm train experiment=own data=coco data.train={args.file} landmarks=file landmarks.file={args.out} ..."
-    )
+    print(f"\nscheme: {args.out}, its picture: {args.out.with_suffix('.png')}. Look them over, then:")
+    print("  facelm train experiment=own data=coco data.root=PHOTOGRAPHS \\")
+    print(f"      data.train={args.file} landmarks=file landmarks.file={args.out}")
     return 0
 
 
