@@ -103,6 +103,13 @@ class TestSameWeights:
         fit([*how, f"run_dir={tmp_path}", f"resume={tmp_path}"])
         assert_same_training(last(whole[decay]), last(tmp_path))
 
+    def test_after_max_steps_a_cosine_goes_on_as_planned(self, common, whole, tmp_path):
+        """`max_steps` cuts a training of so many epochs short; its schedule still ends with the last epoch."""
+        fit([*common, "ema.decay=null", f"run_dir={tmp_path}", "+trainer.max_steps=5"])
+        assert last(tmp_path)["global_step"] == 5
+        fit([*common, "ema.decay=null", f"run_dir={tmp_path}", f"resume={tmp_path}"])
+        assert_same_training(last(whole["null"]), last(tmp_path))
+
     def test_in_64_bits(self, common, tmp_path):
         """Lightning widens a module after it has got its weights: they were rounded, averages of another type."""
         how = [*common, "ema.decay=0.9", "trainer.precision=64-true"]

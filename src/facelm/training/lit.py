@@ -35,8 +35,7 @@ log = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
 
-FAR = 1e4
-"""Crop pixels: where a landmark that is not labelled is put, outside of every heatmap."""
+FAR = 1e4  # crop pixels: where a landmark that is not labelled is put, outside of every heatmap
 
 
 class LitLandmarks(L.LightningModule):
@@ -148,8 +147,7 @@ class LitLandmarks(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps predictions and annotations in image pixels, keyed by face."""
-        spec = self.spec
-        side = side_in_crop(batch["image_from_crop"].cpu().numpy(), spec.crop_size, spec.crop_scale)
+        side = side_in_crop(batch["image_from_crop"].cpu().numpy(), self.spec.crop_size, self.spec.crop_scale)
         predicted = self._predicted(batch)[0]
         self.val_errors.update(batch["index"], predicted, batch["landmarks_image"], torch.from_numpy(side))
 
@@ -245,7 +243,9 @@ class LitLandmarks(L.LightningModule):
 
     def _plan(self) -> TrainingPlan:
         trainer = self.trainer
-        total = int(trainer.estimated_stepping_batches)
+        steps = int(trainer.estimated_stepping_batches)  # asks for the loaders, too
+        an_epoch = max(1, -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches))
+        epochs = trainer.max_epochs or 0  # where it is set, max_steps cuts a training short and leaves its plan alone
         loader: Any = trainer.train_dataloader
         own: Any = self._datamodule() or getattr(loader, "batch_sampler", None) or loader
         batch_size = int(own.batch_size)
@@ -255,8 +255,8 @@ class LitLandmarks(L.LightningModule):
             devices=trainer.world_size,
             global_batch=global_batch,
             lr_factor=global_batch / self.base_batch if self.scale_lr else 1.0,
-            iterations_per_epoch=max(1, -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)),
-            total_iterations=total,
+            iterations_per_epoch=an_epoch,
+            total_iterations=an_epoch * epochs if epochs > 0 else steps,
         )
 
     def on_train_start(self) -> None:
