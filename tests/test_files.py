@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from facelm import files
-from facelm.files import is_temporary, replacing, typed, unfinished_folder, write_whole, writing
+from facelm.files import replacing, typed, unfinished_folder, write_whole, writing
 
 
 def test_text_and_bytes_arrive_as_they_are(tmp_path):
@@ -53,7 +53,7 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
     (left,) = os.listdir(tmp_path)
-    assert is_temporary(left)
+    assert ".tmp." in left
     with writing(path, "w") as outer:
         assert left not in os.listdir(tmp_path)
         outer.write("outer")
@@ -107,7 +107,7 @@ def test_a_folder_is_there_whole_or_not_at_all_and_a_killed_one_is_removed(tmp_p
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "d")], check=False).returncode < 0
     (left,) = os.listdir(tmp_path)
-    assert is_temporary(left)
+    assert ".tmp." in left
     with unfinished_folder(tmp_path / "d") as folder:
         assert left not in os.listdir(tmp_path)
         folder.rename(tmp_path / "d")

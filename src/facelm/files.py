@@ -131,11 +131,6 @@ def take_lock(file: IO[Any], *, wait: bool = True) -> bool:
     return True
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that `replacing` has not finished."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{_host()}-{os.getpid()}-{next(_count)}.tmp.{_short(path)}")
 

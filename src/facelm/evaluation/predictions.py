@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from facelm.evaluation.metrics import FacePredictions, LandmarkErrors
-from facelm.geometry.boxes import side_in_crop
+from facelm.geometry.boxes import box_side_image
 from facelm.models.fast import for_inference
 from facelm.models.inference import normalise, predict_landmarks
 from facelm.models.spec import ModelSpec
@@ -30,6 +30,6 @@ def predict_faces(net: nn.Module, spec: ModelSpec, batches: Iterable[Batch], dev
         landmarks_crop, _ = predict_landmarks(run, inputs, codec, mirror, spec.flip, spec.shift_crop)
         image_from_crop = batch["image_from_crop"].to(device)
         predicted_image = codec.landmarks_in_image(landmarks_crop.double(), image_from_crop)
-        side = torch.from_numpy(side_in_crop(batch["image_from_crop"].numpy(), spec.crop_size, spec.crop_scale))
+        side = torch.from_numpy(box_side_image(batch["image_from_crop"].numpy(), spec.crop_size, spec.crop_scale))
         errors.update(batch["index"].to(device), predicted_image, batch["landmarks_image"].to(device), side)
     return errors.compute()

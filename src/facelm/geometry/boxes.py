@@ -53,7 +53,7 @@ def box_from_landmarks(landmarks_image: FloatArray) -> Box:
     return Box(center=(float(x), float(y)), side=float((high - low).max()))
 
 
-def side_in_crop(image_from_crop: FloatArray, crop_size: int, crop_scale: float) -> FloatArray:
+def box_side_image(image_from_crop: FloatArray, crop_size: int, crop_scale: float) -> FloatArray:
     """The side `[N]` in image pixels of the boxes that evaluation crops with `image_from_crop` `[N, 3, 3]` show."""
     area = np.abs(np.linalg.det(np.asarray(image_from_crop, dtype=np.float64)[..., :2, :2]))
     return np.asarray(np.sqrt(area) * crop_size / crop_scale)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from facelm.evaluation.metrics import LandmarkErrors, labelled, nme, per_face_error, point_distances
-from facelm.geometry.boxes import side_in_crop
+from facelm.geometry.boxes import box_side_image
 from facelm.geometry.landmarks import normaliser
 from facelm.models.fast import for_inference
 from facelm.models.hrnet import is_hrnet
@@ -147,7 +147,7 @@ class LitLandmarks(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps predictions and annotations in image pixels, keyed by face."""
-        side = side_in_crop(batch["image_from_crop"].cpu().numpy(), self.spec.crop_size, self.spec.crop_scale)
+        side = box_side_image(batch["image_from_crop"].cpu().numpy(), self.spec.crop_size, self.spec.crop_scale)
         predicted = self._predicted(batch)[0]
         self.val_errors.update(batch["index"], predicted, batch["landmarks_image"], torch.from_numpy(side))
 
