@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from facelm.evaluation.metrics import ced
 from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile
-from facelm.evaluation.scores import THRESHOLDS, EvaluationResult
+from facelm.evaluation.scores import SCORES, THRESHOLDS, EvaluationResult
 from facelm.geometry.affine import FloatArray, Image
 
 ImageOf = Callable[[int], Image]
@@ -64,15 +64,16 @@ def ced_plot(result: EvaluationResult) -> bytes:
     widest = max(map(len, result.subsets), default=0)
     for position, (name, row) in enumerate(result.subsets.items()):
         marks = "  ".join(
-            f"AUC@{100 * t:g} {_percent_text(a, 1):>4} FR@{100 * t:g} {_percent_text(f, 1):>4}"
-            for t, a, f in zip(THRESHOLDS, row.aucs, row.failure_rates, strict=True)
+            f"{SCORES[key].title} {_percent_text(row.scores[key], 1):>4}"
+            for t in THRESHOLDS
+            for key in (f"auc@{100 * t:g}", f"fr@{100 * t:g}")
         )
         label = f"{name:<{widest}} n {row.n:<4} NME {_percent_text(row.nme):>5}  {marks}"
         curve = 100 * ced(result.errors.nme[result.masks[name]], grid)
         axes.plot(100 * grid, curve, color=_color(name, position), linewidth=2, label=label)
         axes.plot(
             100 * np.array(THRESHOLDS),
-            100 - 100 * np.array(row.failure_rates),
+            [100 - 100 * row.scores[f"fr@{100 * t:g}"] for t in THRESHOLDS],
             "o",
             color=_color(name, position),
             markersize=4.5,
