@@ -86,7 +86,7 @@ SCORES: Mapping[str, Score] = {
     **{f"fr@{100 * t:g}": _at(t, "FR", failure_rate) for t in THRESHOLDS},
     **{f"auc@{100 * t:g}": _at(t, "AUC", auc) for t in THRESHOLDS},
 }
-"""Every score, by the name under which it is logged and written. One more line is one more column of table, summary and W&B."""
+"""Every score, by the name under which it is logged and written. A line here is a column of table, summary and W&B."""
 
 
 @dataclass(frozen=True)

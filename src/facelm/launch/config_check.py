@@ -62,7 +62,7 @@ ELSEWHERE = {
 }
 """Keys of lightning-hydra-template that are called otherwise here, and what to type."""
 
-FREE = ("callbacks", "logger", "codec", "first", "hydra")
+FREE = ("callbacks", "logger", "codec", "hydra")
 """Where keys of any name may be added: what is built from them says what it does not know."""
 
 FRACTIONS_TOO = re.compile(r"trainer\.(devices|max_epochs|max_steps|limit_\w+|overfit_batches|val_check_interval)")
