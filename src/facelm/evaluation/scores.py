@@ -44,20 +44,31 @@ class FaceErrors:
 
 
 def face_errors(
-    predicted: FloatArray, target: FloatArray, scheme: LandmarkScheme = IBUG68, side: FloatArray | None = None
+    predicted: FloatArray,
+    target: FloatArray,
+    scheme: LandmarkScheme = IBUG68,
+    side: FloatArray | None = None,
+    compared: BoolArray | None = None,
 ) -> FaceErrors:
     """All errors of faces with landmarks `[N, K, 2]`; the normalisers come from `target`, or `side` `[N]` of the boxes.
 
-    Landmarks whose `target` is NaN are not labelled and do not count.
+    Landmarks whose `target` is NaN are not labelled and do not count, nor do those that are not `compared` `[K]`;
+    regions without any that is have no error.
 
     Convention: both in the same frame. Published errors are measured in image pixels.
     """
     distances, length, seen = point_distances(predicted, target), normaliser(target, scheme, side), labelled(target)
+    if compared is not None:
+        seen = seen & compared
     return FaceErrors(
         nme=per_face_error(distances, length, seen),
         nme_interpupil=per_face_error(distances, interpupil(target, scheme), seen),
         nme_box=per_face_error(distances, box_size(target), seen),
-        regions=region_errors(distances, length, scheme, seen),
+        regions={
+            name: errors
+            for name, errors in region_errors(distances, length, scheme, seen).items()
+            if compared is None or compared[list(scheme.regions[name])].any()
+        },
     )
 
 
@@ -149,11 +160,12 @@ def evaluate_faces(
     *,
     scheme: LandmarkScheme = IBUG68,
     mean_shape_image: FloatArray | None = None,
+    compared: BoolArray | None = None,
 ) -> EvaluationResult:
     """Errors of all faces and a row for each subset in `masks` (name -> `[N]`, see `subset_masks`).
 
     `names` and `masks` follow the rows of `predictions`. `mean_shape_image` `[N, K, 2]` is the mean shape in each
-    face's ground-truth box (see `metrics.mean_shape_in_box`).
+    face's ground-truth box (see `metrics.mean_shape_in_box`). `compared` `[K]` leaves out landmarks.
 
     Convention: all landmarks are in image pixels.
 
@@ -168,8 +180,8 @@ def evaluate_faces(
             "Was every face predicted? Names and masks must follow the rows of the predictions"
         )
     side, target = predictions.side, predictions.target
-    errors = face_errors(predictions.predicted, target, scheme, side)
-    baseline = None if mean_shape_image is None else face_errors(mean_shape_image, target, scheme, side)
+    errors = face_errors(predictions.predicted, target, scheme, side, compared)
+    baseline = None if mean_shape_image is None else face_errors(mean_shape_image, target, scheme, side, compared)
     return EvaluationResult(
         names=tuple(names),
         predictions=predictions,

@@ -64,7 +64,7 @@ class Correspondence:
         return found
 
     def mapped(self, landmarks: FloatArray) -> FloatArray:
-        """Landmarks `[..., K, 2]` of `source` as those of `target`, in the same frame; NaN where it has no such point."""
+        """Landmarks `[..., K, 2]` of `source` as those of `target`, in the same frame; NaN where there is none such."""
         found = np.full((*landmarks.shape[:-2], self.target.num_landmarks, 2), np.nan)
         found[..., [other for _, other in self.pairs], :] = landmarks[..., [one for one, _ in self.pairs], :]
         return found
@@ -100,8 +100,8 @@ def correspondence(source: LandmarkScheme, target: str | Path | LandmarkScheme) 
         pairs = tuple((source.names.index(name), target.names.index(name)) for name in shared)
         return Correspondence(source, target, pairs)
     raise ValueError(
-        f"nothing says which points of {source.name} and {target.name} are the same: they share no names, and known are "
-        f"{', '.join(known_correspondences())}. Write it into a file, see docs/data.md, and name that file"
+        f"nothing says which points of {source.name} and {target.name} are the same: they share no names, and known "
+        f"are {', '.join(known_correspondences())}. Write it into a file, see docs/data.md, and name that file"
     )
 
 
