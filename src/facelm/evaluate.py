@@ -74,13 +74,13 @@ def evaluate(
     result = evaluate_faces(
         predictions,
         [face.name for face in faces],
-        subset_masks(labels),
+        subset_masks(labels, [face.subsets for face in faces], data.source.published),
         scheme=model.spec.landmark_scheme(),
         mean_shape_image=shape,
     )
     published, notes = what_is_known(model, result)
     notes += trained_on(faces, model.faces)
-    absent = [name for name in data.source.published if name not in labels]
+    absent = [name for name in data.source.published if name not in result.subsets]
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {shareable(str(data.root))}")
     facts = {
