@@ -81,7 +81,7 @@ def evaluate(
     result = evaluate_faces(
         predictions,
         [face.name for face in faces],
-        subset_masks(labels),
+        subset_masks(labels, [face.subsets for face in faces], data.source.published),
         scheme=same.target if same else model.spec.landmark_scheme(),
         mean_shape_image=shape,
         compared=same.compared if same else None,
@@ -91,7 +91,7 @@ def evaluate(
         published, count = {}, f"{len(same.pairs)} of the {same.target.num_landmarks} points of {same.target.name}"
         notes.insert(0, f"Measured on {count}, those that {same.source.name} has too")
     notes += trained_on(faces, model.faces)
-    absent = [name for name in data.source.published if name not in labels]
+    absent = [name for name in data.source.published if name not in result.subsets]
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {shareable(str(data.root))}")
     facts = {

@@ -13,10 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facelm import checked
 from facelm.geometry.affine import FloatArray
-from facelm.geometry.boxes import Box, box_from_landmarks
+from facelm.geometry.boxes import Box, box_from_landmarks, cut_box
 
 MOST_BYTES = 4 * 2**30
 """Of a JSON file; reading one takes about six times its size in memory."""
@@ -28,14 +29,29 @@ _FAR = 1e7
 class CocoFace:
     """One annotation: where it stands in its file, its photograph's name and stated (width, height), points and box.
 
-    `landmarks` `[K, 2]` are in pixels of the photograph, NaN where not labelled.
+    `landmarks` `[K, 2]` are in pixels of the photograph, NaN where not labelled; `occluded` `[K]` are those of
+    visibility 1, which are labelled but hidden.
     """
 
     where: str
     image_name: str
     size: tuple[int, int] | None
     landmarks: FloatArray
+    occluded: NDArray[np.bool_]
     box: Box
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the entries of an annotation are called; without a true `valid` entry, where one is named, it is no face.
+
+    `cut`: its box is cut at the photograph's edge, as mmpose does.
+    """
+
+    points: str = "keypoints"
+    box: str = "bbox"
+    valid: str | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,7 @@ class CocoFile:
     crowds: int
 
 
-def read_coco(path: Path, num_landmarks: int | None = None) -> CocoFile:
+def read_coco(path: Path, num_landmarks: int | None = None, keys: Keys = Keys()) -> CocoFile:
     """The faces of a COCO-keypoints file; `num_landmarks` is how many points each is to have, None: as the first.
 
     Raises:
@@ -81,9 +97,9 @@ def read_coco(path: Path, num_landmarks: int | None = None) -> CocoFile:
         where = f"{path.name}: annotation {annotation.get('id', position)}"
         if annotation.get("iscrowd"):
             crowds += 1
-        elif "keypoints" in annotation:  # one without is of another task of the same file
+        elif keys.points in annotation and (keys.valid is None or annotation.get(keys.valid)):  # else of another task
             try:
-                face = _face(where, annotation, images, count)
+                face = _face(where, annotation, images, count, keys)
             except ValueError as error:
                 problems.append(f"{where}: {error}")
             else:
@@ -93,14 +109,15 @@ def read_coco(path: Path, num_landmarks: int | None = None) -> CocoFile:
 
 
 def _face(
-    where: str, annotation: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]], count: int | None
+    where: str, annotation: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]], count: int | None, keys: Keys
 ) -> CocoFace:
     if (image := images.get(_id(annotation.get("image_id")))) is None:
         raise ValueError(f"its image_id {checked.shown(annotation.get('image_id'))} is none of the file's images")
-    landmarks = _landmarks(annotation["keypoints"], count)
+    landmarks = _landmarks(annotation[keys.points], count)
+    occluded = np.array(annotation[keys.points][2::3]) == 1
     sizes = [image.get(key) for key in ("width", "height")]
     size = None if None in sizes else (_size(sizes[0], "width"), _size(sizes[1], "height"))
-    return CocoFace(where, _file_name(image), size, landmarks, _box(annotation, landmarks, size))
+    return CocoFace(where, _file_name(image), size, landmarks, occluded, _box(annotation, landmarks, size, keys))
 
 
 def _landmarks(keypoints: object, count: int | None) -> FloatArray:
@@ -124,9 +141,9 @@ def _landmarks(keypoints: object, count: int | None) -> FloatArray:
     return landmarks
 
 
-def _box(annotation: Mapping[str, Any], landmarks: FloatArray, size: tuple[int, int] | None) -> Box:
+def _box(annotation: Mapping[str, Any], landmarks: FloatArray, size: tuple[int, int] | None, keys: Keys) -> Box:
     """By the `center` and `scale` that mmpose adds, else the square around `bbox`, else around the points."""
-    center, scale, bbox = (annotation.get(key) for key in ("center", "scale", "bbox"))
+    center, scale, bbox = (annotation.get(key) for key in ("center", "scale", keys.box))
     if center is not None and isinstance(scale, int | float):
         x, y = checked.numbers(center, "center", 2, -_FAR, _FAR)
         return Box((x, y), 200.0 * checked.number(scale, "scale", 1e-6, _FAR))
@@ -141,6 +158,8 @@ def _box(annotation: Mapping[str, Any], landmarks: FloatArray, size: tuple[int, 
     beyond = size is not None and (left + width > 1.02 * size[0] + 2 or top + height > 1.02 * size[1] + 2)
     if beyond and ((points >= (left, top)) & (points <= (width, height))).all():
         raise ValueError(f"bbox {bbox} looks like left, top, right, bottom: COCO's is x, y, width, height")
+    if keys.cut and size:
+        return cut_box(np.array([left, top, left + width, top + height]), size)
     return Box((left + width / 2, top + height / 2), max(width, height))
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from facelm.data.images import AS_STORED, read_image
 from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import Box
@@ -19,6 +22,8 @@ class Face:
 
     `name` is its folder and file name without ending, `helen/trainset/100032540_1`; `folder` the first part.
     `orientation` is how the photograph is turned before anything else, as EXIF counts: 1 leaves it as it is stored.
+    `subsets` are those of its split's that it is in, which may overlap: each is a row of the table of its own.
+    `occluded` `[K]` are points that are labelled but hidden, where the data set says so; they count as all others.
 
     Convention: `landmarks_image` `[K, 2]` float64, NaN where a point is not labelled, and `box` are in pixels of the
     turned image; 0-based if indexed with `pixel_origin=1`, as stored if with 0.
@@ -30,6 +35,8 @@ class Face:
     box: Box
     folder: str
     orientation: int = AS_STORED
+    subsets: tuple[str, ...] = ()
+    occluded: NDArray[np.bool_] | None = None
 
     def read(self) -> Image:
         """The pixels `[H, W, 3]` that the landmarks belong to; raises what `read_image` raises."""

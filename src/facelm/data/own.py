@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
@@ -40,6 +41,8 @@ class Annotated:
     points: Callable[[], FloatArray]
     box: Box | None = None
     size: tuple[int, int] | None = None
+    occluded: NDArray[np.bool_] | None = None
+    subsets: tuple[str, ...] = ()
 
 
 class OwnFaces:
@@ -59,6 +62,7 @@ class OwnFaces:
     published: tuple[str, ...] = ()
     validates: tuple[str, tuple[str, ...]] = ("val", ("val",))
     grouped = "Faces of one photograph stay together."
+    like_300w = True  # 68 points that are no face from the front, or nearly, are a mistake
 
     def __init__(
         self,
@@ -185,13 +189,18 @@ class OwnFaces:
                 f"'{image}' has {size[0]} x {size[1]} pixels, and the annotations were made on {annotated.size[0]} x "
                 f"{annotated.size[1]}"
             )
-        box = annotated.box or box_from_landmarks(landmarks[labelled])
+        box = annotated.box or self._box(landmarks[labelled], size)
         if not box.side > 0:
             raise ValueError("all its points are one, so it has no box")
         check_in_image(image, size, landmarks, box)
-        if self.scheme == IBUG68 and labelled.all():
+        if self.like_300w and self.scheme == IBUG68 and labelled.all():
             check_shape(landmarks, str(image))
-        return Face(name, image, landmarks, box, name.partition("/")[0], orientation)
+        folder = name.partition("/")[0]
+        return Face(name, image, landmarks, box, folder, orientation, annotated.subsets, annotated.occluded)
+
+    def _box(self, landmarks: FloatArray, size: tuple[int, int]) -> Box:
+        """Of a face without one, from its labelled points `[L, 2]` on a photograph of `size` (width, height)."""
+        return box_from_landmarks(landmarks)
 
     def _photograph(self, name: str) -> Path:
         for path in (self.root / name, self.root / "images" / name, self.root / Path(name).name):

@@ -37,6 +37,9 @@ Published = Mapping[str, Mapping[str, float]]
 MEAN_SHAPE = "mean shape"
 """Names the rows of a predictor that puts the average training face into each ground-truth box."""
 
+NORMALISED = {"interocular": "inter-ocular", "interpupil": "inter-pupil", "box": "by the side of the face's box"}
+"""How a caption calls each of `geometry.landmarks.NORMALISERS`."""
+
 _COLUMNS = ("subset", "n", "NME", "interval", "inter-pupil", "box", "FR@8", "FR@10", "AUC@8", "AUC@10")
 _DISPENSABLE = ("inter-pupil", "box", "AUC@10", "FR@10", "n", "AUC@8")
 """Columns that a narrow terminal loses, the first one first."""
@@ -190,7 +193,8 @@ def _rows(result: EvaluationResult, published: Published) -> Iterator[list[str]]
 
 
 def _captions(result: EvaluationResult, published: Published, notes: Sequence[str]) -> list[str]:
-    captions = ["Percent. NME, FR and AUC: inter-ocular. Interval: 95 % bootstrap interval of the NME over faces."]
+    length = NORMALISED[result.scheme.normaliser]
+    captions = [f"Percent. NME, FR and AUC: {length}. Interval: 95 % bootstrap interval of the NME over faces."]
     if published:
         captions.append(f"{', '.join(published)}: published NME.")
     if result.mean_shape:

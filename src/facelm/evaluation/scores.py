@@ -123,16 +123,21 @@ def subset_scores(errors: FaceErrors, mask: BoolArray, *, interval: bool = False
     )
 
 
-def subset_masks(labels: Sequence[str]) -> dict[str, BoolArray]:
+def subset_masks(
+    labels: Sequence[str], further: Sequence[Sequence[str]] = (), order: Sequence[str] = ()
+) -> dict[str, BoolArray]:
     """A mask `[N]` for each subset named in `labels` (one per face), and `full` where common and challenge are there.
 
-    Rows come in the order of the published table; other names (a list file's) follow in order of appearance.
+    `further` are subsets of each face beside its label, any number of them: a face counts in all of its own. Rows come
+    in the order of 300W's published table, then of `order`; other names (a list file's) in order of appearance.
     """
     column = np.asarray(labels, dtype=object)
     masks = {name: np.asarray(column == name, dtype=bool) for name in dict.fromkeys(labels)}
+    for name in dict.fromkeys(name for names in further for name in names if name not in masks):
+        masks[name] = np.array([name in names for names in further], dtype=bool)
     if {"common", "challenge"} <= masks.keys():
         masks["full"] = masks["common"] | masks["challenge"]
-    published = [name for name in ("common", "challenge", "full", "test") if name in masks]
+    published = [name for name in ("common", "challenge", "full", "test", *order) if name in masks]
     return {name: masks[name] for name in dict.fromkeys((*published, *masks))}
 
 

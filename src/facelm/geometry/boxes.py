@@ -53,6 +53,15 @@ def box_from_landmarks(landmarks_image: FloatArray) -> Box:
     return Box(center=(float(x), float(y)), side=float((high - low).max()))
 
 
+def cut_box(xyxy: FloatArray, size: tuple[int, int]) -> Box:
+    """The square around a rectangle `[4]` that is cut at the edge of a photograph of `size` (width, height) first.
+
+    What mmpose makes of `bbox`; `side` is 0 for a rectangle outside. Convention: image pixels (x, y).
+    """
+    left, top, right, bottom = np.clip(xyxy, 0, np.array([*size, *size]) - 1.0)
+    return Box((float(left + right) / 2, float(top + bottom) / 2), float(max(right - left, bottom - top)))
+
+
 def box_side_image(image_from_crop: FloatArray, crop_size: int, crop_scale: float) -> FloatArray:
     """The side `[N]` in image pixels of the boxes that evaluation crops with `image_from_crop` `[N, 3, 3]` show."""
     area = np.abs(np.linalg.det(np.asarray(image_from_crop, dtype=np.float64)[..., :2, :2]))

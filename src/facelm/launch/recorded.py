@@ -35,7 +35,7 @@ def _path(value: object, name: str) -> str | None:
 
 DATA: Mapping[str, Check] = {
     "root": lambda value, name: checked.text(value, name, longest=4096),
-    "annotations": lambda value, name: checked.one_of(value, name, ("pts", "json", "csv")),
+    "annotations": lambda value, name: checked.one_of(value, name, ("auto", "pts", "txt", "json", "csv", "mat")),
     "annotations_at": _path,
     "train": _path,
     "val": _path,
