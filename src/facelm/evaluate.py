@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
 from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
-from facelm.launch.build import framed_data, plain
-from facelm.launch.config_check import OF_THE_CHECKPOINT, THE_CHECKPOINT_S
+from facelm.geometry.correspondence import Correspondence, correspondence
+from facelm.geometry.landmarks import plain_scheme
+from facelm.launch.build import build_data, plain
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.local import with_local
@@ -63,24 +65,33 @@ def evaluate(
     device: torch.device,
     report_dir: Path,
     measured: tuple[list[Face], list[str]] | None = None,
+    same: Correspondence | None = None,
 ) -> EvaluationResult:
-    """Measures every subset on disk, or `measured`, in one pass over the faces, writes the report, prints the table."""
+    """Measures every subset on disk, or `measured`, in one pass over the faces, writes the report, prints the table.
+
+    `same` says which points of the model those of the data are, where these have another scheme.
+    """
     faces, labels = measured or data.evaluation_faces()
-    predictions = predict_faces(model.net, model.spec, data.faces_loader(faces), device)
+    predictions = predict_faces(model.net, model.spec, data.faces_loader(faces), device, same)
     shape = None
     if model.mean_shape is not None:
         centers = np.array([face.box.center for face in faces])
         shape = mean_shape_in_box(model.mean_shape, centers, np.array([face.box.side for face in faces]))
+        shape = same.mapped(shape) if same else shape
     result = evaluate_faces(
         predictions,
         [face.name for face in faces],
-        subset_masks(labels),
-        scheme=model.spec.landmark_scheme(),
+        subset_masks(labels, [face.subsets for face in faces], data.source.published),
+        scheme=same.target if same else model.spec.landmark_scheme(),
         mean_shape_image=shape,
+        compared=same.compared if same else None,
     )
     published, notes = what_is_known(model, result)
+    if same:  # what was published is about its own points
+        published, count = {}, f"{len(same.pairs)} of the {same.target.num_landmarks} points of {same.target.name}"
+        notes.insert(0, f"Measured on {count}, those that {same.source.name} has too")
     notes += trained_on(faces, model.faces)
-    absent = [name for name in data.source.published if name not in labels]
+    absent = [name for name in data.source.published if name not in result.subsets]
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {shareable(str(data.root))}")
     facts = {
@@ -88,7 +99,7 @@ def evaluate(
         "data": {
             "root": shareable(str(data.root)),
             "faces": len(faces),
-            "fingerprints": fingerprints(faces, labels),
+            "fingerprints": fingerprints([_compared(face, same) for face in faces] if same else faces, labels),
             "photographs": photographs(faces, labels),
         },
     }
@@ -103,6 +114,11 @@ def evaluate(
     print_table(result, published=published, notes=notes)
     log.info(f"report in {report_dir}")
     return result
+
+
+def _compared(face: Face, same: Correspondence) -> Face:
+    """The face with its points that are compared alone: what was measured, for its fingerprint."""
+    return replace(face, landmarks_image=np.where(same.compared[:, None], face.landmarks_image, np.nan))
 
 
 def what_is_known(model: LoadedModel, result: EvaluationResult) -> tuple[dict[str, dict[str, float]], list[str]]:
@@ -121,6 +137,22 @@ def what_is_known(model: LoadedModel, result: EvaluationResult) -> tuple[dict[st
     return {model.title: here} if here else {}, notes
 
 
+def compared_points(cfg: DictConfig, model: LoadedModel, typed: Sequence[str]) -> Correspondence | None:
+    """Which points of the model those of the scheme that `as` names are; None where it names none.
+
+    Raises:
+        FileNotFoundError: no such scheme or file.
+        ValueError: nothing says which points are the same, or the faces with those points are not named.
+    """
+    if cfg["as"] is None:
+        return None
+    if not names_faces(typed):
+        raise ValueError(
+            f"as={cfg['as']} says what points the faces have: name these too, with data=NAME data.root=PATH"
+        )
+    return correspondence(model.spec.landmark_scheme(), str(cfg["as"]))
+
+
 def spec_changes(cfg: DictConfig) -> dict[str, Any]:
     """The entries of the checkpoint's spec that the config replaces."""
     return {
@@ -136,9 +168,13 @@ def names_faces(typed: Sequence[str]) -> bool:
 
 
 def evaluation_data(
-    cfg: DictConfig, model: LoadedModel, typed: Sequence[str], local: Sequence[str] = ()
+    cfg: DictConfig,
+    model: LoadedModel,
+    typed: Sequence[str],
+    local: Sequence[str] = (),
+    same: Correspondence | None = None,
 ) -> FaceDataModule:
-    """The data module framed as the checkpoint needs it.
+    """The data module framed as the checkpoint needs it; `same` where the data have another landmark scheme.
 
     Where the overrides `typed` name no faces, a run's checkpoint is measured on that run's own (root, lists,
     annotations). `local` are local.yaml's: its `data.root` counts where the run's is not on this machine.
@@ -147,9 +183,20 @@ def evaluation_data(
         ValueError: a key was typed that is the checkpoint's affair, or what the checkpoint says of its data is not
             plain.
     """
-    own = (*OF_THE_CHECKPOINT, "data.pixel_origin")
+    framing = {
+        "crop_size": model.spec.crop_size,
+        "crop_scale": model.spec.crop_scale,
+        "landmarks": plain_scheme(same.target if same else model.spec.scheme),
+        "pixel_origin": model.spec.pixel_origin,
+        "augmentation": None,
+    }
+    # conf/evaluate.yaml fills those of data from the first three; inference is training's name of what can be changed
+    own = ("crop", "landmarks", "augment", "inference", *(f"data.{key}" for key in framing))
     if refused := [one for one in typed if any(f"{key_of(one)}.".startswith(f"{key}.") for key in own)]:
-        raise ValueError(f"{refused[0]}: {THE_CHECKPOINT_S}")
+        raise ValueError(
+            f"{refused[0]}: that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and "
+            "pixel_origin= can be changed"
+        )
     node: dict[str, Any] = plain(cfg.data)
     recorded = {} if names_faces(typed) else recorded_data(model.record)
     if recorded:
@@ -164,9 +211,7 @@ def evaluation_data(
         log.info(f"data as in the checkpoint's run: {node['root']}")
     elif "data.hold_out" not in map(key_of, typed):
         node["hold_out"] = 0  # of other data, nobody can say which tenth was held out
-    if "pixel_origin" in node:
-        node["pixel_origin"] = model.spec.pixel_origin
-    data = framed_data(OmegaConf.create(node), model.spec)
+    data = build_data(OmegaConf.create({"data": node | framing}))
     if recorded and model.faces.get("validated"):
         data.held_out(model.faces["validated"])
     return data
@@ -202,7 +247,8 @@ def main(cfg: DictConfig) -> None:
     cfg, local = with_local(cfg)
     device = pick_device(cfg.device)
     model = load_model(cfg.checkpoint, network=own.named(cfg.network), **spec_changes(cfg))
-    if not any(key_of(one) == "data" for one in typed) and (
+    same = compared_points(cfg, model, typed)
+    if not (same or any(key_of(one) == "data" for one in typed)) and (
         (group := recorded_group(model.record)) and group != HydraConfig.get().runtime.choices.get("data")
     ):
         others = [
@@ -211,7 +257,7 @@ def main(cfg: DictConfig) -> None:
         cfg = hydra.compose(str(HydraConfig.get().job.config_name), overrides=[*others, f"data={group}"])
     with tracked(cfg, Path(HydraConfig.get().runtime.output_dir), job_type="evaluate") as tracker:
         tracker.log_source({"path": model.path, "sha256": model.sha256, "run": model.run})
-        data = evaluation_data(cfg, model, typed, local)
+        data = evaluation_data(cfg, model, typed, local, same)
         data.prepare_data()
         measured = data.evaluation_faces()
         validated = model.validated if cfg.pixel_origin is None else ""  # else their landmarks are read otherwise
@@ -226,7 +272,7 @@ def main(cfg: DictConfig) -> None:
             raise FileNotFoundError(
                 f"nothing to evaluate under {data.root}: {changed[0]}. Name faces: data.val_list=FILE"
             )
-        evaluate(model, data, device, report_dir, measured)
+        evaluate(model, data, device, report_dir, measured, same)
         tracker.log_report(report_dir)
 
 

@@ -32,6 +32,7 @@ examples:
   facelm predict faces/ --out results --boxes boxes.csv --convention tight
   facelm predict 0 --out results --seconds 10          (camera 0)
   facelm predict photos/ --out results --skip-existing (go on with what is not there yet)
+  facelm predict photos/ --out results --format coco   (to correct in CVAT or Label Studio, and train on)
 
 exit code: 0 all inputs were processed (with or without a face), 1 some failed and are listed, 2 wrong usage
 """
@@ -51,7 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", default="hrnetv2_w18", metavar="NAME_OR_FILE", help="shipped name, file, run folder or address")
     add("--network", metavar="CLASS", help=NETWORK_HELP)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--format", type=_formats, default=("json", "csv"), metavar="LIST", help="of json,csv,pts (default: json,csv)")
+    add(
+        "--format",
+        type=_formats,
+        default=("json", "csv"),
+        metavar="LIST",
+        help="of json,csv,pts,coco (default: json,csv)",
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--skip-existing", action="store_true", help="leave inputs whose results are there")
     again.add_argument("--overwrite", action="store_true", help="replace these inputs' results; keep others")
@@ -78,9 +85,10 @@ def run(args: argparse.Namespace) -> int:
     """Processes every input; those that cannot be read are listed at the end."""
     import cv2
 
+    from facelm.predict.coco import common_folder
     from facelm.predict.files import ResultFolder
-    from facelm.predict.inputs import expand_inputs
-    from facelm.predict.journal import Journal
+    from facelm.predict.inputs import expand_inputs, shown
+    from facelm.predict.journal import TABLES, Journal
     from facelm.predict.targets import to_do
 
     out = typed(args.out)
@@ -106,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
                         raise
                     failures.append((item.shown, _reason(error, item)))
                 bar.finish_input()
+    if "coco" in args.format and (root := common_folder(journal.photographs())):
+        print(f"{out / TABLES['coco']}: photographs are named from {shown(root)}")
     left = f" ({there} inputs were there)" if there else ""
     print(f"{total - len(failures)} of {total} inputs, {faces} faces{left} -> {out}")
     if failures:
@@ -153,7 +163,7 @@ class Job:
         boxes = boxes_of(self.table, item.path) if self.table is not None else None
         prediction = self.predictor(photograph, boxes, convention=self.args.convention or "tight")
         prediction = replace(prediction, seconds={**prediction.seconds, "read": reading})
-        results.write_image(item.name, item.stem, photograph.pixels, prediction)
+        results.write_image(item.name, item.stem, photograph.pixels, prediction, item.folder)
         bar.say(*(f"{item.shown}: {note}" for note in prediction.notes))
         return len(prediction)
 
@@ -216,8 +226,8 @@ def _options(args: argparse.Namespace) -> dict[str, str]:
 
 def _formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names or set(names) - {"json", "csv", "pts"}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of json, csv and pts, such as json,pts")
+    if not names or set(names) - {"json", "csv", "pts", "coco"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of json, csv, pts and coco, such as json,pts")
     return names
 
 

@@ -49,20 +49,31 @@ class FaceErrors:
 
 
 def face_errors(
-    predicted: FloatArray, target: FloatArray, scheme: LandmarkScheme = IBUG68, side: FloatArray | None = None
+    predicted: FloatArray,
+    target: FloatArray,
+    scheme: LandmarkScheme = IBUG68,
+    side: FloatArray | None = None,
+    compared: BoolArray | None = None,
 ) -> FaceErrors:
     """All errors of faces with landmarks `[N, K, 2]`; the normalisers come from `target`, or `side` `[N]` of the boxes.
 
-    Landmarks whose `target` is NaN are not labelled and do not count.
+    Landmarks whose `target` is NaN are not labelled and do not count, nor do those that are not `compared` `[K]`;
+    regions without any that is have no error.
 
     Convention: both in the same frame. Published errors are measured in image pixels.
     """
     distances, length, seen = point_distances(predicted, target), normaliser(target, scheme, side), labelled(target)
+    if compared is not None:
+        seen = seen & compared
     return FaceErrors(
         nme=per_face_error(distances, length, seen),
         nme_interpupil=per_face_error(distances, interpupil(target, scheme), seen),
         nme_box=per_face_error(distances, box_size(target), seen),
-        regions=region_errors(distances, length, scheme, seen),
+        regions={
+            name: errors
+            for name, errors in region_errors(distances, length, scheme, seen).items()
+            if compared is None or compared[list(scheme.regions[name])].any()
+        },
     )
 
 
@@ -134,16 +145,21 @@ def subset_scores(errors: FaceErrors, mask: BoolArray, *, interval: bool = False
     )
 
 
-def subset_masks(labels: Sequence[str]) -> dict[str, BoolArray]:
+def subset_masks(
+    labels: Sequence[str], further: Sequence[Sequence[str]] = (), order: Sequence[str] = ()
+) -> dict[str, BoolArray]:
     """A mask `[N]` for each subset named in `labels` (one per face), and `full` where common and challenge are there.
 
-    Rows come in the order of the published table; other names (a list file's) follow in order of appearance.
+    `further` are subsets of each face beside its label, any number of them: a face counts in all of its own. Rows come
+    in the order of 300W's published table, then of `order`; other names (a list file's) in order of appearance.
     """
     column = np.asarray(labels, dtype=object)
     masks = {name: np.asarray(column == name, dtype=bool) for name in dict.fromkeys(labels)}
+    for name in dict.fromkeys(name for names in further for name in names if name not in masks):
+        masks[name] = np.array([name in names for names in further], dtype=bool)
     if {"common", "challenge"} <= masks.keys():
         masks["full"] = masks["common"] | masks["challenge"]
-    published = [name for name in ("common", "challenge", "full", "test") if name in masks]
+    published = [name for name in ("common", "challenge", "full", "test", *order) if name in masks]
     return {name: masks[name] for name in dict.fromkeys((*published, *masks))}
 
 
@@ -171,11 +187,12 @@ def evaluate_faces(
     *,
     scheme: LandmarkScheme = IBUG68,
     mean_shape_image: FloatArray | None = None,
+    compared: BoolArray | None = None,
 ) -> EvaluationResult:
     """Errors of all faces and a row for each subset in `masks` (name -> `[N]`, see `subset_masks`).
 
     `names` and `masks` follow the rows of `predictions`. `mean_shape_image` `[N, K, 2]` is the mean shape in each
-    face's ground-truth box (see `metrics.mean_shape_in_box`).
+    face's ground-truth box (see `metrics.mean_shape_in_box`). `compared` `[K]` leaves out landmarks.
 
     Convention: all landmarks are in image pixels.
 
@@ -190,8 +207,8 @@ def evaluate_faces(
             "Was every face predicted? Names and masks must follow the rows of the predictions"
         )
     side, target = predictions.side, predictions.target
-    errors = face_errors(predictions.predicted, target, scheme, side)
-    baseline = None if mean_shape_image is None else face_errors(mean_shape_image, target, scheme, side)
+    errors = face_errors(predictions.predicted, target, scheme, side, compared)
+    baseline = None if mean_shape_image is None else face_errors(mean_shape_image, target, scheme, side, compared)
     return EvaluationResult(
         names=tuple(names),
         predictions=predictions,

@@ -61,14 +61,24 @@ def read_scheme(source: str | Path) -> dict[str, Any]:
         ValueError: it is no YAML, or holds no scheme.
     """
     path = scheme_file(source)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"'{path}' is no YAML file: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     try:
         return scheme_entries(content)
     except ValueError as error:
         raise ValueError(f"'{path}': {error}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, plain values only.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"'{path}' is no YAML file: {' '.join(str(error).split())}") from error
 
 
 def scheme_entries(content: object) -> dict[str, Any]:
@@ -93,14 +103,14 @@ def scheme_entries(content: object) -> dict[str, Any]:
         "num_landmarks": count,
         "names": names,
         "mirror": _mirror(content.get("mirror") or [], count),
-        "regions": {name: _indices(one, f"regions.{name}") for name, one in regions.items()},
+        "regions": {name: indices(one, f"regions.{name}") for name, one in regions.items()},
         "normaliser": checked.text(content.get("normaliser") or "interocular", "normaliser"),
         "outer_eyes": () if not outer_eyes else _pair(outer_eyes, "outer_eyes"),
-        "eyes": () if not eyes else tuple(_indices(eye, "eyes") for eye in _two(eyes, "eyes")),
+        "eyes": () if not eyes else tuple(indices(eye, "eyes") for eye in _two(eyes, "eyes")),
         "shape": tuple(
             checked.numbers(place, "shape", 2, -1e6, 1e6) for place in _list(content.get("shape") or [], "shape")
         ),
-        "contours": tuple(_indices(line, "contours") for line in _list(content.get("contours") or [], "contours")),
+        "contours": tuple(indices(line, "contours") for line in _list(content.get("contours") or [], "contours")),
     }
 
 
@@ -118,8 +128,12 @@ def _mirror(pairs: object, count: int) -> tuple[int, ...]:
     return tuple(mirror)
 
 
-def _indices(value: object, name: str) -> tuple[int, ...]:
-    """Indices from a list of numbers and ranges `first-last`, both included."""
+def indices(value: object, name: str) -> tuple[int, ...]:
+    """Indices from a list of numbers and ranges `first-last`, both included.
+
+    Raises:
+        ValueError: something else; `name` is what the message calls it.
+    """
     found: list[int] = []
     for one in _list(value, name):
         span = re.fullmatch(r"(\d{1,5})-(\d{1,5})", one) if isinstance(one, str) else None

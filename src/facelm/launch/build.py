@@ -30,11 +30,13 @@ from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.resume import resume_path
 from facelm.models import own
+from facelm.models.loading import same_points
 from facelm.models.spec import ModelSpec
-from facelm.models.weights import load_weights
+from facelm.models.weights import load_weights, open_weights
 from facelm.training.batch_norm import WarmedStatistics
 from facelm.training.callbacks import FiniteLoss, WarmedEMA, WholeFileCheckpoints, checkpoints
 from facelm.training.console import console
+from facelm.training.freezing import FrozenBackbone
 from facelm.training.lit import LitLandmarks
 from facelm.training.schedule import Schedule
 from facelm.training.throughput import Throughput
@@ -140,9 +142,11 @@ def build_network(cfg: DictConfig, spec: ModelSpec) -> nn.Module:
         if weights is not None:
             load_weights(net, weights)
         return net
-    built: nn.Module = build(
-        OmegaConf.merge(cfg.model, {"weights": weights}), num_landmarks=spec.landmark_scheme().num_landmarks
-    )
+    scheme = spec.landmark_scheme()
+    built: nn.Module = build(OmegaConf.merge(cfg.model, {"weights": None}), num_landmarks=scheme.num_landmarks)
+    if weights is not None:
+        file = open_weights(weights)
+        load_weights(built, file, new_head=True, same=same_points(file, scheme, cfg.same_points))
     return built
 
 
@@ -247,6 +251,7 @@ def build_callbacks(cfg: DictConfig, run_dir: Path) -> list[Callback]:
     # Averaging comes first: the checkpoint after a validation must hold the weights that were validated.
     return [
         *([WarmedStatistics()] if cfg.bn_warmup else []),
+        *([FrozenBackbone(cfg.freeze_backbone_epochs)] if cfg.freeze_backbone_epochs else []),
         *averaging,
         FiniteLoss(),
         Throughput(),

@@ -11,6 +11,8 @@ import numpy as np
 from torch import nn
 
 from facelm.geometry.affine import FloatArray
+from facelm.geometry.correspondence import correspondence
+from facelm.geometry.landmarks import LandmarkScheme
 from facelm.models.cards import Card, read_card
 from facelm.models.own import Network
 from facelm.models.spec import ModelSpec, read_facts
@@ -105,3 +107,30 @@ def known_spec(file: WeightsFile) -> ModelSpec | None:
             pixel_origin=known.pixel_origin,
         )
     return None
+
+
+def same_points(file: WeightsFile, scheme: LandmarkScheme, told: str | None = None) -> tuple[tuple[int, int], ...]:
+    """Which points of a file's weights are which of `scheme`: pairs of indices, none where nobody says it.
+
+    The file `told` says it; without one a file of `conf/correspondence`, or the points' names.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: what is told is wrong, or the weights do not say what their points are.
+    """
+    spec = known_spec(file)
+    if spec is None:
+        if told is None:
+            return ()
+        raise ValueError(f"same_points={told}: the weights '{file.source}' do not say what their points are")
+    if told is None:
+        try:
+            return correspondence(spec.landmark_scheme(), scheme).pairs
+        except ValueError:  # nothing says it
+            return ()
+    found = correspondence(spec.landmark_scheme(), told)
+    if found.target.num_landmarks != scheme.num_landmarks:
+        raise ValueError(
+            f"same_points={told}: it is about {found.target.name}, and this run's points are {scheme.name}"
+        )
+    return found.pairs

@@ -12,7 +12,7 @@ The namings, for the last convolution of the head:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,14 +136,20 @@ LAST = ("head.3.weight", "head.3.bias")
 
 
 def load_weights(
-    net: nn.Module, source: str | Path | WeightsFile, *, strict: bool = True, new_head: bool = False
+    net: nn.Module,
+    source: str | Path | WeightsFile,
+    *,
+    strict: bool = True,
+    new_head: bool = False,
+    same: Sequence[tuple[int, int]] = (),
 ) -> LoadReport:
     """Copies the weights of `source` into `net`, all or nothing; returns and logs what matched.
 
     `source` is a shipped model's name, a file (.ckpt, .pth, .pt, .safetensors), a run folder or an address, see
     `download.local_file`; its naming is found out. A file without any head, an ImageNet backbone, leaves the head of
     an `HRNetV2` as it is. Otherwise every key must match; with `strict=False` what fits in name and shape is
-    taken; with `new_head` all but the last convolution of weights for another number of landmarks.
+    taken; with `new_head` all but the last convolution of weights for another number of landmarks, and of that the
+    filters of the points that are the `same`: pairs of their index in the file and in `net`.
 
     Raises: what `open_weights` raises, and ValueError for another network's weights. `net` is then unchanged.
     """
@@ -154,7 +160,8 @@ def load_weights(
     count = net.num_landmarks if isinstance(net, HRNetV2) else None
     anew = new_head and count is not None and file.num_landmarks not in (None, count)
     if anew:
-        renamed = {key: value for key, value in renamed.items() if key not in LAST}
+        kept = _same_filters(own, renamed, same)
+        renamed = {key: value for key, value in renamed.items() if key not in LAST} | kept
     fitting = {key: value for key, value in renamed.items() if key in own and value.shape == own[key].shape}
     # Files of torch 0.4 and before have no num_batches_tracked.
     missing = [key for key in own if key not in fitting and not key.endswith("num_batches_tracked")]
@@ -189,7 +196,7 @@ def load_weights(
         left_over=tuple(left_over),
         sha256=file.sha256,
         published=file.published,
-        notes=_notes(file, has_head, count if anew else None),
+        notes=_notes(file, has_head, count if anew else None, len(same)),
     )
     log.info("%s", report)
     return report
@@ -207,10 +214,26 @@ def _check_shapes(file: WeightsFile, renamed: Mapping[str, Tensor], own: Mapping
         )
 
 
-def _notes(file: WeightsFile, has_head: bool, other: int | None) -> tuple[str, ...]:
+def _same_filters(
+    own: Mapping[str, Tensor], renamed: Mapping[str, Tensor], same: Sequence[tuple[int, int]]
+) -> dict[str, Tensor]:
+    """The network's last convolution with the file's filters of the points that are the same; empty without any."""
+    if not same:
+        return {}
+    theirs, ours = [one for one, _ in same], [other for _, other in same]
+    kept = {}
+    for key in LAST:
+        kept[key] = own[key].detach().clone()
+        kept[key][ours] = renamed[key][theirs].to(kept[key])
+    return kept
+
+
+def _notes(file: WeightsFile, has_head: bool, other: int | None, same: int) -> tuple[str, ...]:
     notes = [] if has_head else ["no head in the file: the network's own head is kept as it was", NEAREST_NOTE]
     if other is not None:
-        notes.append(f"{file.num_landmarks} landmarks in the file, {other} here: the last convolution starts anew")
+        taken = f"{same} filters of the last convolution are taken over, {other - same} start anew"
+        whole = "the last convolution starts anew"
+        notes.append(f"{file.num_landmarks} landmarks in the file, {other} here: {taken if same else whole}")
     if file.published:
         known = file.published
         notes.append(f"{known.title}: trained for codec {dict(known.codec)}, pixel origin {known.pixel_origin}")

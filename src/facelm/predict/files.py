@@ -7,16 +7,18 @@
 | `STEM.pts` | the landmarks of the first face as iBUG writes them, 1-based; `STEM-face2.pts` those of the next |
 | `STEM-000012.pts` | the same of a video's frame 12 |
 | `landmarks.csv` | a row for every face of every input, in 0-based pixels |
+| `landmarks.coco.json` | the photographs and faces of every input as COCO keypoints, see `coco` |
 | `.facelm-results.jsonl` | which of these files are facelm's, see `journal` |
 
-Each file appears under its name when it is whole, the table when the folder is closed. A path that begins with =, +, -
-or @ is written into the table with ./ before it: the same path, and no formula for a spreadsheet.
+Each file appears under its name when it is whole, the last two when the folder is closed. A path that begins with =, +,
+- or @ is written into the table with ./ before it: the same path, and no formula for a spreadsheet.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,11 +33,12 @@ from facelm.evaluation.overlay import draw_landmarks, encoded
 from facelm.files import cell, replacing, writing
 from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
-from facelm.predict.journal import Journal
+from facelm.predict import coco
+from facelm.predict.journal import TABLES, Journal
 from facelm.predict.predictor import FaceLandmarks, Prediction
 from facelm.predict.video import Frame, TrackedFace
 
-FORMATS = ("json", "csv", "pts")
+FORMATS = ("json", "csv", "pts", "coco")
 
 LONGEST_OVERLAY = 3840
 """Pixels; overlays of larger photographs are shrunk to this on their longer side."""
@@ -94,11 +97,18 @@ class ResultFolder:
         try:
             if "csv" in self.formats:
                 self._write_table()
+            if "coco" in self.formats:
+                with writing(self.journal.claim_table(TABLES["coco"]), "w") as file:
+                    coco.write_coco(file, self.scheme, self.journal.photographs)
         finally:
             self.journal.close()
 
-    def write_image(self, name: str, stem: str, pixels: Image, prediction: Prediction) -> None:
+    def write_image(
+        self, name: str, stem: str, pixels: Image, prediction: Prediction, folder: Path | None = None
+    ) -> None:
         """Writes all that was asked for about one image; `name` is what its rows are called.
+
+        `folder` is the one from which COCO entries name it, by default that in which it lies.
 
         Raises:
             FileExistsError: a file that is not facelm's is where a result would go.
@@ -114,13 +124,20 @@ class ResultFolder:
             self._write_points(stem, prediction.faces)
             for number, face in enumerate(prediction.faces, start=1):
                 self._add_row(name, "", number, face)
+            if "coco" in self.formats:
+                path = Path(os.path.abspath(name))
+                folder = folder or path.parent
+                image = coco.image_entry(path.relative_to(folder).as_posix(), prediction.size)
+                self.journal.photograph(str(folder), image, [coco.annotation(face) for face in prediction.faces])
 
     @contextmanager
     def open_video(self, name: str, stem: str, fps: float) -> Iterator[VideoResult]:
         """Where a video's frames go, one by one; its files appear when the block ends well.
 
-        Raises: as `write_image`.
+        Raises: as `write_image`; ValueError where COCO entries are asked for, which are of photographs.
         """
+        if "coco" in self.formats:
+            raise ValueError("coco is for photographs: a frame is no file that an annotation tool could open")
         with self._results_of(name, stem), ExitStack() as files:
             video = VideoResult(self, files, name, stem, fps)
             yield video

@@ -15,7 +15,7 @@ from typing import Literal
 
 from facelm.data.images import IMAGE_ENDINGS
 from facelm.files import typed
-from facelm.predict.journal import roots
+from facelm.predict.journal import TABLES, roots
 from facelm.predict.video import VIDEO_ENDINGS
 
 PHOTOGRAPH_ENDINGS = (*IMAGE_ENDINGS, ".jfif", ".gif", ".avif", ".jp2", ".tga")
@@ -30,13 +30,14 @@ class Input:
     """One image, video or camera.
 
     `shown` is its name for people, `name` the one in its results, `stem` the path of these under the output folder,
-    without an ending.
+    without an ending; `folder` the one that was named, or in which the file named lies.
     """
 
     kind: Literal["image", "video", "camera"]
     path: Path
     shown: str
     stem: str
+    folder: Path = Path()
 
     @property
     def name(self) -> str:
@@ -85,8 +86,14 @@ def expand_inputs(
     _check_apart((file for file, _ in found), out)
     stems = _stems([(str(file), place) for file, place in found], former or {})
     inputs = [
-        Input("video" if file.suffix.lower() in VIDEO_ENDINGS else "image", file, shown(file), stem)
-        for (file, _), stem in zip(found, stems, strict=True)
+        Input(
+            "video" if file.suffix.lower() in VIDEO_ENDINGS else "image",
+            file,
+            shown(file),
+            stem,
+            Path(os.path.abspath(file)).parents[len(place.parts) - 1],
+        )
+        for (file, place), stem in zip(found, stems, strict=True)
     ]
     return [*inputs, *dict.fromkeys(cameras)], failures
 
@@ -132,7 +139,7 @@ def _stems(inputs: Sequence[tuple[str, Path]], former: Mapping[str, str]) -> lis
 
     Results of `group.jpg` (`group.pts`, `group-face2.pts`) and of `group-face2.jpg` could.
     """
-    taken = _Taken(former.values())
+    taken = _Taken([*former.values(), TABLES["coco"].removesuffix(".json")])
     bare = [_safe(place.with_suffix("")) for _, place in inputs]
     count = Counter(folded(stem) for stem in bare)
     stems: list[str] = []

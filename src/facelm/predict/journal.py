@@ -1,7 +1,8 @@
 """What `facelm predict` has written into a folder, line by line beside the results: `.facelm-results.jsonl`.
 
 It says which files are facelm's own, so that no other file is ever replaced, which inputs are done, so that a run that
-was ended goes on, and holds the table's rows until `landmarks.csv` is written whole. Each line is a JSON list:
+was ended goes on, and holds what goes into `landmarks.csv` and `landmarks.coco.json` until they are written whole. Each
+line is a JSON list:
 
 | line | says |
 |---|---|
@@ -10,7 +11,9 @@ was ended goes on, and holds the table's rows until `landmarks.csv` is written w
 | `["file", PATH]` | of the input begun last: a file that is facelm's from now on, under the folder |
 | `["row", [CELL, ...]]` | of the input begun last: a row of the table |
 | `["done"]` | the input begun last has all its files; those of an earlier run that are not among them are gone |
+| `["photograph", FOLDER, IMAGE, [ANNOTATION, ...]]` | of the input begun last: its COCO entries, see `coco` |
 | `["table"]` | `landmarks.csv` is facelm's from now on |
+| `["table", FILE]` | that one of `TABLES` is |
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from facelm import checked
 from facelm.files import take_lock
 
 JOURNAL, TABLE = ".facelm-results.jsonl", "landmarks.csv"
+TABLES = {"csv": TABLE, "coco": "landmarks.coco.json"}
+"""The files that hold the results of all inputs, by the format that makes them."""
+
 _FIRST = ["facelm results", 1]
 
 
@@ -57,7 +63,7 @@ class Journal:
         self.folder = folder
         self.path = folder / JOURNAL
         self.entries: dict[str, Entry] = {}
-        self.has_table = False
+        self.tables: set[str] = set()
         self._current: Entry | None = None
         self._lines = self._size = 0  # what of the file counts
         self._seen = _size(self.path)
@@ -73,7 +79,7 @@ class Journal:
     def owned(self) -> set[str]:
         """The files that are facelm's, relative to the folder."""
         files = {file for entry in self.entries.values() for file in entry.files | entry.former}
-        return files | ({TABLE} if self.has_table else set())
+        return files | self.tables
 
     def is_done(self, name: str) -> bool:
         """Whether the input's results are there, whole (a file of no bytes is what a power cut leaves)."""
@@ -137,27 +143,38 @@ class Journal:
                     (self.folder / file).unlink(missing_ok=True)
         self._add("done")
 
-    def claim_table(self) -> Path:
-        """The path of the table.
+    def photograph(self, folder: str, image: Mapping[str, Any], annotations: list[dict[str, Any]]) -> None:
+        """Adds the COCO entries of the input, whose names start from `folder`."""
+        self._add("photograph", folder, image, annotations)
+
+    def claim_table(self, name: str = TABLE) -> Path:
+        """The path of one of `TABLES`.
 
         Raises:
             FileExistsError: a file is there that is not facelm's.
         """
-        if not self.has_table:
-            if os.path.lexists(self.folder / TABLE):
-                raise FileExistsError(f"{str(self.folder / TABLE)!r} is there and no result of facelm's; move it")
-            self._add("table")
-        return self.folder / TABLE
+        if name not in self.tables:
+            if os.path.lexists(self.folder / name):
+                raise FileExistsError(f"{str(self.folder / name)!r} is there and no result of facelm's; move it")
+            self._add("table", *([] if name == TABLE else [name]))
+        return self.folder / name
 
     def rows(self) -> Iterator[list[Any]]:
         """The rows of every input that is done, its last ones."""
+        return (line[1] for line in self._last("row"))
+
+    def photographs(self) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+        """The COCO entries of every input that is done, its last ones."""
+        return ((line[1], line[2], line[3]) for line in self._last("photograph"))
+
+    def _last(self, kind: str) -> Iterator[list[Any]]:
         whole = {entry.line for entry in self.entries.values() if entry.done}
         wanted = False
         for number, line in enumerate(self._stored(), start=1):
             if line[0] == "begin":
                 wanted = number in whole
-            elif line[0] == "row" and wanted:
-                yield line[1]
+            elif line[0] == kind and wanted:
+                yield line
 
     def _add(self, *line: Any) -> None:
         if self._file is None:
@@ -174,7 +191,7 @@ class Journal:
             self._take(line)
         if not any(os.path.lexists(self.folder / file) for file in self.owned):
             self.entries, self._lines, self._size = {}, 0, 0
-            self.has_table = False
+            self.tables = set()
 
     def _stored(self) -> Iterator[list[Any]]:
         """The lines that are whole; the last one may be cut."""
@@ -217,8 +234,10 @@ class Journal:
                 self._current.done = True
                 self._current.former = set()
             case ["table"]:
-                self.has_table = True
-            case ["row", [*_]] | ["facelm results", 1]:
+                self.tables.add(TABLE)
+            case ["table", str() as file] if file in TABLES.values():
+                self.tables.add(file)
+            case ["row", [*_]] | ["photograph", str(), {"file_name": str()}, [*_]] | ["facelm results", 1]:
                 pass
             case _:
                 raise ValueError(f"{where} is none that facelm {_FIRST[1]} knows: {checked.shown(line)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from facelm.predict.inputs import Input, folded, shown
-from facelm.predict.journal import TABLE, Journal, identity, roots
+from facelm.predict.journal import TABLES, Journal, identity, roots
 
 Again = Literal["refuse", "overwrite", "skip"]
 """What is done where a folder has results: nothing, the same inputs anew, or those that are not there yet."""
@@ -28,7 +28,7 @@ def to_do(
     Args:
         inputs: with the stems of their results.
         journal: that of the output folder.
-        formats: of "json", "csv", "pts".
+        formats: of "json", "csv", "pts", "coco".
         overlay: whether pictures and videos are written.
         made: the options that decide what the results are, by name.
         again: what results of an earlier run mean.
@@ -50,9 +50,9 @@ def to_do(
             left.append(item)
     files = {os.path.realpath(item.path) for item in inputs}
     _check_targets(left, files, journal, {"json", "pts"} & {*formats}, overlay)
-    table = journal.folder / TABLE
-    if "csv" in formats and os.path.lexists(table) and not journal.has_table:
-        raise FileExistsError(_not_ours(table))
+    for name in (TABLES[one] for one in TABLES if one in formats):
+        if os.path.lexists(journal.folder / name) and name not in journal.tables:
+            raise FileExistsError(_not_ours(journal.folder / name))
     return left
 
 
