@@ -63,7 +63,7 @@ def faces_of(drawn_root, name, split, count):
             points = points.astype(np.float32).astype(float)
         pattern = {
             "wflw": "{0}--Parade/{0}_Parade_{1}_{2}.jpg", "cofw": "{3:06d}.jpg", "aflw": "{0}/image{3:05d}.jpg",
-            "lapa": "{1}{2:03d}_0.jpg", "w300lp": "AFW/AFW_{2}_1_0.jpg", "coco_wholebody": "{3:012d}.jpg",
+            "lapa": "{1}{2:03d}_0.jpg", "w300lp": "AFW/AFW_{3}_1_0.jpg", "coco_wholebody": "{3:012d}.jpg",
         }[name]  # fmt: skip
         serial = number + 1 + (1345 if split != "train" else 0)
         image = pattern.format(number % 2, split, number, serial)

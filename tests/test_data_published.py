@@ -84,7 +84,7 @@ def test_faces_of_one_photograph_stay_together(trees):
 def test_the_config_chooses_the_scheme(name):
     for config, more in (("train", []), ("train", ["experiment=own"]), ("evaluate", ["checkpoint=x"])):
         cfg = compose(config, f"data={name}", *more)
-        assert get_scheme(plain(cfg)["landmarks"]).num_landmarks == COUNTS[name]
+        assert get_scheme(plain(cfg.landmarks)).num_landmarks == COUNTS[name]
 
 
 # --- Mistakes -------------------------------------------------------------------------------------------------------

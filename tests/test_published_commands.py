@@ -33,7 +33,7 @@ REAL = {
     "lapa": ("lapa", "lapa_{}.json", ("train", "val", "test")),
     "w300lp": ("300wlp", "face_landmarks_300wlp_{}.json", ("train", "val")),
 }
-"""Folder of two real photographs, and what mmpose's JSON is called in an installation: the same faces in every split."""
+"""Folder of two real photographs, and what mmpose calls its JSON: here the same faces in every split."""
 
 
 def run(cwd, *command):
