@@ -5,7 +5,7 @@ heatmaps with mmpose's decoder moves every landmark by 2 px of 256 in x and in y
 were trained on 300W's 1-based coordinates as they stand: `pixel_origin` 0. The other data sets' numbers are taken for
 pixels by mmpose and by facelm's readers alike: `pixel_origin` 1, nothing to correct.
 
-The 300W file was at hand when this was written; what is said of the others is from mmpose's model zoo and configs.
+What is said of the files in `ZOO` is from mmpose's model zoo and configs: they could not be downloaded here.
 """
 
 from __future__ import annotations
