@@ -2,9 +2,9 @@
 
     python -m benchmarks.finetune --out FOLDER
 
-All trainings see the same faces in the same order, at the same size, for as many epochs: the cost is the same. The points are
-20 of the drawn 68, with names; the rows differ in the weights that they start from, and in the rate of experiment=own
-or experiment=finetune. Measured on 100 drawn faces that none has seen. One seed, so a difference of a tenth is none.
+All trainings see the same faces in the same order, at the same size, for as many epochs: the cost is the same. The
+points are 20 of the drawn 68; the rows differ in the weights that they start from, and in the rate of experiment=own or
+experiment=finetune. Measured on 100 drawn faces that none has seen. One seed, so a difference of a tenth is none.
 """
 
 from __future__ import annotations
