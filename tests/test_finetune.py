@@ -94,7 +94,7 @@ class TestHead:
 
 
 class TestFrozenBackbone:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def common(self, drawn_root):
         data = ["data=w300", f"data.root={drawn_root}", "data.batch_size=12", "codec=subpixel", "optim=adamw_cosine"]
         return [*TINY, *data, "trainer.log_every_n_steps=1", "optim.optimizer.weight_decay=0.1"]
