@@ -6,7 +6,8 @@ come from, not what they are.
 
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
@@ -20,9 +21,9 @@ ATTRIBUTES = ("pose", "expression", "illumination", "make-up", "occlusion", "blu
 FILE_PARTS = ("largepose", "expression", "illumination", "makeup", "occlusion", "blur")
 
 
-@dataclass
+@dataclass(eq=False)
 class Drawn:
-    """A face as a data set has it: its photograph's path, points, box, subsets and hidden points."""
+    """A face as a data set has it, and the `name` that it is to get."""
 
     image: str
     source: object  # the path of the photograph that was drawn
@@ -30,6 +31,11 @@ class Drawn:
     box: Box
     subsets: tuple = ()
     hidden: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    later: bool = False
+
+    @property
+    def name(self):
+        return PurePosixPath(self.image).stem + (":2" if self.later else "")
 
 
 def size_of(drawn):
@@ -57,7 +63,7 @@ def faces_of(drawn_root, name, split, count):
             points = points.astype(np.float32).astype(float)
         pattern = {
             "wflw": "{0}--Parade/{0}_Parade_{1}_{2}.jpg", "cofw": "{3:06d}.jpg", "aflw": "{0}/image{3:05d}.jpg",
-            "lapa": "{1}{2:03d}_0.jpg", "w300lp": "AFW/AFW_{2}_1_0.jpg", "coco_wholebody": "{3:012d}.jpg",
+            "lapa": "{1}{2:03d}_0.jpg", "w300lp": "AFW/AFW_{3}_1_0.jpg", "coco_wholebody": "{3:012d}.jpg",
         }[name]  # fmt: skip
         serial = number + 1 + (1345 if split != "train" else 0)
         image = pattern.format(number % 2, split, number, serial)
@@ -69,6 +75,7 @@ def faces_of(drawn_root, name, split, count):
         )
     if name in ("wflw", "coco_wholebody") and count > 1:
         moved = found[0].points - [3, 0]  # the second annotation of the photograph, left of the first
+        found[0].later = True
         found[1] = Drawn(found[0].image, found[0].source, moved, box_from_landmarks(moved), found[1].subsets)
     return found
 
@@ -129,7 +136,9 @@ def wflw(root, form, splits):
             continue
         parts = {"": faces}
         if split == "test":
-            parts |= {f"_{p}": [f for f in faces if a in f.subsets] for a, p in zip(ATTRIBUTES, FILE_PARTS, strict=True)}
+            parts |= {
+                f"_{p}": [f for f in faces if a in f.subsets] for a, p in zip(ATTRIBUTES, FILE_PARTS, strict=True)
+            }
         for part, those in parts.items():
             name = f"face_landmarks_wflw_{split}{part}"
             if form == "json":
@@ -185,7 +194,7 @@ def lapa(root, form, splits):
                 lines = ["106", *(f"{x} {y}" for x, y in face.points.tolist())]
                 (root / split / "landmarks" / f"{face.image[:-4]}.txt").write_text("\n".join(lines) + "\n")
         else:
-            there = [Drawn(f"{split}/images/{f.image}", f.source, f.points, f.box) for f in faces]
+            there = [replace(face, image=f"{split}/images/{face.image}") for face in faces]
             mmpose_json(root / "annotations" / f"lapa_{split}.json", there)
 
 
@@ -194,7 +203,7 @@ def w300lp(root, form, splits):
 
     for split, faces in splits.items():
         if form == "json":
-            flat = [Drawn(f.image.rpartition("/")[2], f.source, f.points, f.box) for f in faces]
+            flat = [replace(face, image=face.image.rpartition("/")[2]) for face in faces]
             photographs(flat, root / split)
             mmpose_json(root / "annotations" / f"face_landmarks_300wlp_{split}.json", flat)
         elif split == "train":
@@ -212,7 +221,7 @@ def coco_wholebody(root, form, splits):
         photographs(faces, root / f"{split}2017")
         path = root / "annotations" / f"coco_wholebody_{split}_v1.0.json"
         body = {"keypoints": [5.0, 5.0, 2] * 17, "bbox": [0, 0, 90, 90], "face_valid": True}
-        mmpose_json(path, faces, lambda _: body, "face_kpts", "face_box")
+        mmpose_json(path, faces, lambda _, body=body: body, "face_kpts", "face_box")
         content = json.loads(path.read_text())
         nobody = {**content["annotations"][0], "id": 99, "face_valid": False, "face_kpts": [0.0] * 204}
         content["annotations"].append(nobody)
@@ -238,5 +247,3 @@ def write_tree(drawn_root, root, name, form, count=6):
     splits = {s: faces_of(drawn_root, name, s, min(count, 6)) for s in SPLITS.get(name, ("train", "test"))}
     WRITERS[name][0](root, form, splits)
     return splits
-
-

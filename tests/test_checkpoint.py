@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from facelm.models.spec import ModelSpec, checkpoint_facts, read_facelm_checkpoint, write_whole
+from facelm.models.spec import ModelSpec, checkpoint_facts, read_facelm_checkpoint, write_checkpoint
 
 SPEC = ModelSpec(architecture="hrnetv2_tiny", crop_size=64, codec={"name": "dark", "sigma": 2.0}, flip="exact")
 
@@ -65,20 +65,20 @@ class TestFiles:
         return {"state_dict": {"w": torch.full((3,), value)}, "facelm": checkpoint_facts(SPEC, config)}
 
     def test_round_trip_with_weights_only(self, tmp_path):
-        write_whole(self.content(), tmp_path / "a" / "last.ckpt")
+        write_checkpoint(self.content(), tmp_path / "a" / "last.ckpt")
         assert torch.load(tmp_path / "a" / "last.ckpt", weights_only=True)["facelm"]["spec"] == SPEC.to_dict()
         assert [p.name for p in (tmp_path / "a").iterdir()] == ["last.ckpt"]
 
     def test_a_full_disk_leaves_the_previous_one(self, tmp_path, monkeypatch):
         path = tmp_path / "last.ckpt"
-        write_whole(self.content(1.0), path)
+        write_checkpoint(self.content(1.0), path)
 
         def full(*args, **kwargs):
             raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos")  # torch's words
 
         monkeypatch.setattr(torch, "save", full)
         with pytest.raises(OSError, match="not written.*a previous one is untouched"):
-            write_whole(self.content(2.0), path)
+            write_checkpoint(self.content(2.0), path)
         monkeypatch.undo()
         assert read_facelm_checkpoint(path)["state_dict"]["w"].tolist() == [1.0] * 3
         assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
@@ -86,7 +86,7 @@ class TestFiles:
     def test_the_stored_config_is_only_a_record(self, tmp_path):
         marker = tmp_path / "ran"
         path = tmp_path / "evil.ckpt"
-        write_whole(self.content(model={"_target_": "os.system", "command": f"touch {marker}"}), path)
+        write_checkpoint(self.content(model={"_target_": "os.system", "command": f"touch {marker}"}), path)
         checkpoint = read_facelm_checkpoint(path)
         assert ModelSpec.from_checkpoint(checkpoint).build_network() is not None
         assert not marker.exists()
@@ -109,7 +109,7 @@ class TestFiles:
 
     def test_damaged(self, tmp_path):
         path = tmp_path / "cut.ckpt"
-        write_whole(self.content(), path)
+        write_checkpoint(self.content(), path)
         path.write_bytes(path.read_bytes()[:400])
         with pytest.raises(ValueError, match="cut.ckpt.*damaged"):
             read_facelm_checkpoint(path)

@@ -8,7 +8,7 @@ import torch
 
 from facelm.models.cards import card_path, read_card, write_card
 from facelm.models.loading import load_model
-from facelm.models.spec import ModelSpec, checkpoint_facts, read_facts, write_whole
+from facelm.models.spec import ModelSpec, checkpoint_facts, read_facts, write_checkpoint
 from facelm.models.weights import load_weights, save_weights
 from perfect_network import SPEC
 
@@ -107,7 +107,7 @@ def test_damage_at_random_places(tmp_path, name):
     path = tmp_path / (name if name != "card" else "w.safetensors")
     if name == "w.ckpt":
         state = {f"net.{key}": value for key, value in net.state_dict().items()}
-        write_whole({"state_dict": state, "facelm": checkpoint_facts(SPEC, {"data": {"root": "x"}})}, path)
+        write_checkpoint({"state_dict": state, "facelm": checkpoint_facts(SPEC, {"data": {"root": "x"}})}, path)
     else:
         save_weights(net, path)
     if name in ("w.pth", "w.safetensors", "card"):

@@ -14,15 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from facelm.data.augment import Augmentation, GeometricRanges
-from facelm.data.cache import CropCache, default_folder, open_cache
-from facelm.data.datamodule import FaceDataModule
+from facelm.data.cache import default_folder, open_cache
 from facelm.data.dataset import FaceDataset
 from facelm.data.faces import Face
 from facelm.data.framing import EvaluationCrop, Surroundings
-from facelm.data.w300.index import index_faces
 from facelm.geometry.boxes import box_from_landmarks
 from facelm.geometry.landmarks import IBUG68
-from w300_tree import write_tree
 
 AUGMENTATION = Augmentation(geometry=GeometricRanges())
 TRAINING = Surroundings(1.25 * AUGMENTATION.geometry.reach, 256)
@@ -309,42 +306,3 @@ class TestProcesses:
         os.utime(faces[0].image, ns=(1, 1))
         open_cache(faces, TRAINING, folder)
         np.testing.assert_array_equal(crops(faces, reader), before)
-
-
-class TestDataModule:
-    def module(self, root, cache, tmp_path):
-        data = FaceDataModule(
-            root=str(root),
-            crop_size=64,
-            augmentation=AUGMENTATION,
-            batch_size=2,
-            num_workers=0,
-            cache=cache,
-            cache_dir=str(tmp_path / "cache"),
-        )
-        data.setup()
-        return data
-
-    @pytest.fixture
-    def root(self, tmp_path):
-        write_tree(tmp_path / "300w", [f"afw/{i}_1" for i in range(4)] + ["ibug/1"], ending=".png")
-        return tmp_path / "300w"
-
-    @pytest.mark.filterwarnings("ignore:300W is incomplete")
-    def test_batches_with_and_without(self, root, tmp_path):
-        cached, plain = (self.module(root, cache, tmp_path) for cache in ("disk", "none"))
-        assert len(written(tmp_path / "cache")) == 2
-        for loader in ("train_dataloader", "val_dataloader"):
-            for one, other in zip(getattr(cached, loader)(), getattr(plain, loader)(), strict=True):
-                difference = (one["image"].int() - other["image"].int()).abs()
-                assert difference.max() <= (0 if loader == "val_dataloader" else 8)
-                torch.testing.assert_close(one["landmarks_crop"], other["landmarks_crop"], rtol=0, atol=0)
-
-    @pytest.mark.filterwarnings("ignore:300W is incomplete")
-    def test_reports_read_the_photographs(self, root, tmp_path):
-        data = self.module(root, "disk", tmp_path)
-        assert not isinstance(data.faces_loader(index_faces(root, "challenge")).dataset.source, CropCache)
-
-    def test_unknown_kind(self):
-        with pytest.raises(ValueError, match=r"data.cache='ram' is none of none, disk"):
-            FaceDataModule(root="x", crop_size=64, cache="ram")

@@ -151,9 +151,6 @@ class TestRank:
         assert ddp.is_rank() == (rank is not None)
         assert ddp.global_rank() == (rank or 0)
 
-    def test_quoted(self):
-        assert ddp.quoted("/a b/it's") == "'/a b/it\\'s'"
-
 
 def few_faces(root, folder, train=8, val=7):
     """List files with training and validation faces of their own."""

@@ -71,10 +71,10 @@ class TestResume:
     @pytest.mark.parametrize(
         ("typed", "passed"),
         [
-            ([], ["resume='outputs/a/x=1'"]),
-            (["seed=2", "~ema"], ["resume='outputs/a/x=1'", "seed=2", "~ema"]),
-            (["RUN", "seed=2"], ["resume='RUN'", "seed=2"]),
-            (["outputs/a/x=1"], ["resume='outputs/a/x=1'"]),
+            ([], ['resume="outputs/a/x=1"']),
+            (["seed=2", "~ema"], ['resume="outputs/a/x=1"', "seed=2", "~ema"]),
+            (["RUN", "seed=2"], ['resume="RUN"', "seed=2"]),
+            (["outputs/a/x=1"], ['resume="outputs/a/x=1"']),
         ],
     )
     def test_what_is_typed_goes_on_to_the_training(self, typed, passed, tmp_path, monkeypatch, capsys):

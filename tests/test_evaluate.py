@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hydra.errors import HydraException
 
 import facelm.evaluate as evaluate_module
 from conftest import compose
 from facelm.commands.describe import known_nme
 from facelm.evaluate import evaluate, evaluation_data, report_folder, spec_changes
 from facelm.evaluation.predictions import predict_faces
+from facelm.launch.config_check import with_nearest
 from facelm.models.cards import write_card
 from facelm.models.loading import load_model
 from facelm.models.spec import read_facelm_checkpoint
@@ -87,8 +89,6 @@ class TestData:
         "typed",
         [
             "data.pixel_origin=0",
-            "crop.size=128",
-            "crop={}",
             "landmarks=wflw98",
             "+augment=strong",
             "+inference.flip=none",
@@ -99,6 +99,13 @@ class TestData:
         cfg = compose("evaluate", f"checkpoint={trained_run}", typed)
         with pytest.raises(ValueError, match=f"{re.escape(typed)}: that is the checkpoint's own.*pixel_origin="):
             evaluation_data(cfg, load_model(trained_run), [typed])
+
+    @pytest.mark.parametrize("typed", ["crop.size=128", "inference.flip=none"])
+    def test_also_where_an_evaluation_has_no_such_key(self, typed):
+        with pytest.raises(HydraException) as caught:
+            compose("evaluate", "checkpoint=x", typed)
+        (said,) = with_nearest(caught.value, ["checkpoint=x", typed])
+        assert said.startswith(f"{typed.partition('=')[0]}: that is the checkpoint's own")
 
     def test_faces_held_out_of_the_training_are_found_again(self, trained_run, drawn_root, tmp_path):
         """Of other data nobody knows which were held out."""

@@ -26,7 +26,7 @@ from facelm.launch.jobs import read_record
 from facelm.launch.recorded import with_places
 from facelm.models.cards import card_path, read_card, write_card
 from facelm.models.loading import load_model
-from facelm.models.spec import checkpoint_facts, write_whole
+from facelm.models.spec import checkpoint_facts, write_checkpoint
 from facelm.models.weights import save_weights
 from facelm.predict.box_table import read_box_table
 from perfect_network import SPEC, face_landmarks
@@ -85,7 +85,7 @@ def model(ending: str, folder: Path) -> bytes:
     path, net = folder / f"w{ending}", SPEC.build_network()
     if ending == ".ckpt":
         state = {f"net.{key}": value for key, value in net.state_dict().items()}
-        write_whole({"state_dict": state, "facelm": checkpoint_facts(SPEC, {"data": {"root": "x"}})}, path)
+        write_checkpoint({"state_dict": state, "facelm": checkpoint_facts(SPEC, {"data": {"root": "x"}})}, path)
     else:
         save_weights(net, path)
         write_card(path, SPEC)

@@ -41,7 +41,7 @@ class TestOwnedKeys:
             ("+trainer.use_distributed_sampler=true", "data module"),
             ("+trainer.enable_checkpointing=false", "checkpoint.every_n_steps"),
             ("+trainer.fast_dev_run=true", "debug=fast"),
-            ("data.crop_size=128", "crop.size"),
+            ("+data.crop_size=128", "crop.size"),
         ],
     )
     def test_are_refused_with_the_key_to_use(self, override, instead):

@@ -9,7 +9,7 @@ from hydra.errors import OverrideParseException
 from conftest import compose
 from facelm.data.datamodule import FaceDataModule
 from facelm.launch.errors import sentence
-from facelm.launch.quoted import quoted
+from facelm.launch.quoted import as_value, quoted
 
 ODD = ["a=b", "c[1]", "d#1", "e(1)", "f g", "h,i", "~/300w", "k'l", 'm"n', "o\\p", 'q\\"r', "s\\", "{t}", "u:v", "$w"]
 
@@ -19,6 +19,8 @@ def test_the_quoted_form_is_read_as_it_was_meant(name):
     (typed,) = shlex.split(quoted("data.root", f"/data/{name}"))
     assert OverridesParser.create().parse_override(typed).value() == f"/data/{name}"
     assert compose("train", typed).data.root == f"/data/{name}"
+    unshelled = f"data.root={as_value(f'/data/{name}')}"
+    assert OverridesParser.create().parse_override(unshelled).value() == f"/data/{name}"
 
 
 @pytest.mark.parametrize("name", ["a=b", "c[1]", "d#1", "e(1)", "~/300w"])

@@ -15,7 +15,7 @@ from facelm.evaluate import evaluation_data
 from facelm.launch.jobs import read_record
 from facelm.launch.recorded import DATA, recorded_data, restored, with_places
 from facelm.models.loading import load_model
-from facelm.models.spec import read_facelm_checkpoint, write_whole
+from facelm.models.spec import read_facelm_checkpoint, write_checkpoint
 from facelm.training.callbacks import BestCheckpoint
 
 
@@ -28,7 +28,7 @@ def code(marker):
 def edited(run, path, **data):
     content = read_facelm_checkpoint(run / "checkpoints" / "best.ckpt")
     content["facelm"]["config"]["data"] |= data
-    write_whole(content, path)
+    write_checkpoint(content, path)
     return path
 
 

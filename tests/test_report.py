@@ -17,7 +17,8 @@ from facelm import files
 from facelm.data.images import read_image
 from facelm.evaluation.metrics import FacePredictions
 from facelm.evaluation.report import print_table, write_report
-from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
+from facelm.evaluation.scores import SCORES, EvaluationResult, Score, evaluate_faces, subset_masks
+from facelm.loggers.wandb_report import report_scores
 
 PUBLISHED = {"mmpose 1.x": {"common": 2.92, "full": 3.45}}
 
@@ -78,6 +79,16 @@ class TestFolder:
         assert summary["mean_shape"]["common"]["nme"] == pytest.approx(50.0)
         assert summary["checkpoint"] == {"file": "runs/best.ckpt", "epoch": 3, "loss": None, "size": [256, 256]}
         assert (summary["published"], summary["notes"]) == (PUBLISHED, ["test is absent"])
+
+    def test_a_score_is_declared_in_one_place(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setitem(SCORES, "median", Score("median", lambda errors: float(np.median(errors.nme))))
+        found = evaluation([0.02, 0.04, 0.09], ["common"] * 3)
+        write_report(tmp_path, found)
+        assert json.loads((tmp_path / "summary.json").read_text())["subsets"]["common"]["median"] == pytest.approx(4)
+        assert report_scores(tmp_path)["test/common/median"] == pytest.approx(4)
+        header, _, row = (line.split(" | ") for line in (tmp_path / "table.md").read_text().splitlines()[:3])
+        assert row[[title.strip("| ") for title in header].index("median")].strip("| ") == "4.00"
+        assert "median" in printed(found)
 
     def test_numbers_that_are_not_finite_are_null(self, tmp_path: Path) -> None:
         write_report(tmp_path, evaluation([np.nan, np.inf], ["common", "common"]))

@@ -16,7 +16,7 @@ from conftest import TINY
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.sampler import EpochBatches
 from facelm.launch.resume import resume_path, run_dir_for
-from facelm.models.spec import write_whole
+from facelm.models.spec import write_checkpoint
 from facelm.train import train
 from killed_run import fit
 
@@ -150,7 +150,7 @@ class TestSameWeights:
         marker = tmp_path / "ran"
         best = torch.load(whole["null"] / "checkpoints" / "best.ckpt", weights_only=True)
         best["facelm"]["config"]["model"] = {"_target_": "os.system", "command": f"touch {marker}"}
-        write_whole(best, tmp_path / "edited.ckpt")
+        write_checkpoint(best, tmp_path / "edited.ckpt")
         fit([*common, f"run_dir={tmp_path / 'run'}", f"resume={tmp_path / 'edited.ckpt'}"])
         if best["epoch"] + 1 < EPOCHS:  # else the best epoch was the last one, and nothing was left to train
             one, other = last(whole["null"]), last(tmp_path / "run")
@@ -221,7 +221,7 @@ class TestChanged:
         if "other faces" in typed:
             content["facelm"]["position"]["validated"] = "0123456789ab"
             typed = []
-        write_whole(content, run / "checkpoints" / "last.ckpt")
+        write_checkpoint(content, run / "checkpoints" / "last.ckpt")
         best = (run / "checkpoints" / "best.ckpt").read_bytes()
         self.one_more(common, run, "ema.decay=null", *typed)
         assert ((run / "checkpoints" / "best.ckpt").read_bytes() == best) == kept

@@ -21,8 +21,8 @@ from conftest import TINY, compose
 from facelm.addresses import shareable
 from facelm.data.faces import data_fingerprint
 from facelm.data.w300.index import index_faces
-from facelm.loggers.offline import OfflineRun, offline_runs, read_offline_run
 from facelm.models import build_model, count_macs
+from wandb_offline import OfflineRun, offline_runs, read_offline_run
 from wandb_plan import plan, tracker
 
 OWN_SCORES = ["train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/nme"]
@@ -265,25 +265,6 @@ class TestCommandLine:
             "name": f"model-{good.id}", "sha256": hashlib.sha256(best.read_bytes()).hexdigest(),
         }  # fmt: skip
         assert run.table("report/table") == good.table("report/table")
-
-
-class TestShowing:
-    def test_an_offline_run_on_one_page(self, sweep, tmp_path, capsys):
-        from facelm.data.images import read_image
-        from facelm.loggers.__main__ import main
-
-        assert main([str(sweep.folder / "1"), "--picture", str(tmp_path / "run.png")]) == 0
-        height, width, _ = read_image(tmp_path / "run.png").shape
-        assert height > width > 1000
-        said = capsys.readouterr().out
-        assert f"model-{sweep.good.id} (best" in said
-        assert "24 faces" in said
-
-    def test_no_run(self, tmp_path, capsys):
-        from facelm.loggers.__main__ import main
-
-        assert main([str(tmp_path)]) == 1
-        assert "error: no offline W&B run under" in capsys.readouterr().err
 
 
 class TestOfflineFile:

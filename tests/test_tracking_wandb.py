@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from facelm.loggers.offline import offline_runs, read_offline_run
+from wandb_offline import offline_runs, read_offline_run
 from wandb_plan import plan, tracker
 from wandb_server import WandbServer
 

@@ -12,7 +12,7 @@ from facelm.data.synthetic.dataset import draw_dataset
 from facelm.evaluation.metrics import nme, per_face_error, point_distances
 from facelm.evaluation.predictions import predict_faces
 from facelm.geometry.landmarks import interocular
-from facelm.launch.build import build_data
+from facelm.launch.build import framed_data
 from facelm.models.loading import load_model
 from facelm.train import train
 
@@ -63,9 +63,7 @@ class TestRunFolder:
     def test_every_validation_sees_the_weights_of_its_own_epoch(self, trained_run, drawn_root):
         """The fast form that validates holds a copy of the weights: last.ckpt's NME is that of the last row."""
         model = load_model(trained_run / "checkpoints" / "last.ckpt")
-        data = build_data(
-            OmegaConf.create({"data": {**model.record["data"], "root": str(drawn_root), "augmentation": None}})
-        )
+        data = framed_data(OmegaConf.create({**model.record["data"], "root": str(drawn_root)}), model.spec)
         faces = [f for f, label in zip(*data.evaluation_faces(), strict=True) if label != "test"]
         found = predict_faces(model.net, model.spec, data.faces_loader(faces), torch.device("cpu"))
         scheme = model.spec.landmark_scheme()

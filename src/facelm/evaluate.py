@@ -26,8 +26,8 @@ from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
 from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
 from facelm.geometry.correspondence import Correspondence, correspondence
-from facelm.geometry.landmarks import plain_scheme
-from facelm.launch.build import build_data, plain
+from facelm.launch.build import framed_data, plain
+from facelm.launch.config_check import OF_THE_CHECKPOINT, THE_CHECKPOINT_S
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.local import with_local
@@ -183,20 +183,9 @@ def evaluation_data(
         ValueError: a key was typed that is the checkpoint's affair, or what the checkpoint says of its data is not
             plain.
     """
-    framing = {
-        "crop_size": model.spec.crop_size,
-        "crop_scale": model.spec.crop_scale,
-        "landmarks": plain_scheme(same.target if same else model.spec.scheme),
-        "pixel_origin": model.spec.pixel_origin,
-        "augmentation": None,
-    }
-    # conf/evaluate.yaml fills those of data from the first three; inference is training's name of what can be changed
-    own = ("crop", "landmarks", "augment", "inference", *(f"data.{key}" for key in framing))
+    own = (*OF_THE_CHECKPOINT, "data.pixel_origin")
     if refused := [one for one in typed if any(f"{key_of(one)}.".startswith(f"{key}.") for key in own)]:
-        raise ValueError(
-            f"{refused[0]}: that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and "
-            "pixel_origin= can be changed"
-        )
+        raise ValueError(f"{refused[0]}: {THE_CHECKPOINT_S}")
     node: dict[str, Any] = plain(cfg.data)
     recorded = {} if names_faces(typed) else recorded_data(model.record)
     if recorded:
@@ -211,7 +200,9 @@ def evaluation_data(
         log.info(f"data as in the checkpoint's run: {node['root']}")
     elif "data.hold_out" not in map(key_of, typed):
         node["hold_out"] = 0  # of other data, nobody can say which tenth was held out
-    data = build_data(OmegaConf.create({"data": node | framing}))
+    if "pixel_origin" in node:
+        node["pixel_origin"] = model.spec.pixel_origin
+    data = framed_data(OmegaConf.create(node), replace(model.spec, scheme=same.target) if same else model.spec)
     if recorded and model.faces.get("validated"):
         data.held_out(model.faces["validated"])
     return data

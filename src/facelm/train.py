@@ -37,6 +37,7 @@ from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import SWEEP, Job, first_to_fail, read_record, recorded, take_a_gpu
 from facelm.launch.local import CONFIG, with_local
 from facelm.launch.paths import CONF_DIR
+from facelm.launch.quoted import as_value
 from facelm.launch.resume import continued, refuse_first, resume_path, resumed_run
 from facelm.launch.run_folder import held, require_own, score_of_the_same_job
 from facelm.launch.run_log import run_facts, tracked, write_facts
@@ -117,8 +118,8 @@ def evaluate_apart(checkpoint: Path, report_dir: Path, device: str, network: Net
     Raises:
         ChildProcessError: it failed.
     """
-    folder = ddp.quoted(report_dir)
-    command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint={ddp.quoted(checkpoint)}", f"device={device}"]
+    folder = as_value(report_dir)
+    command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint={as_value(checkpoint)}", f"device={device}"]
     command += [f"network={path_of(network)}"] if network else []
     command += [f"report_dir={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
     done = subprocess.run(command, env=ddp.without_ranks(os.environ) | {CONFIG: ""}, check=False)

@@ -12,7 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facelm.data.aflw import AflwFaces
+from facelm.data.cofw import CofwFaces
+from facelm.data.lapa import LapaFaces
 from facelm.data.own import OwnFaces
+from facelm.data.w300lp import W300LpFaces
+from facelm.data.wflw import WflwFaces
 from facelm.evaluation.metrics import labelled, point_distances, pooled_nme
 from facelm.geometry.affine import transform, warp
 from facelm.geometry.boxes import crop_from_image
@@ -28,6 +33,9 @@ SCHEMES = {
     "300wlp": "ibug68",
     "coco_wholebody_face": "ibug68",
 }
+READERS = {"wflw": WflwFaces, "cofw": CofwFaces, "aflw": AflwFaces, "lapa": LapaFaces, "300wlp": W300LpFaces}
+"""Those of which there are samples."""
+
 WITHOUT_PAIRS = ("300wlp",)
 """mmpose names no mirror pairs for these; ours are those of the points that they have."""
 
@@ -40,10 +48,16 @@ def golden_samples():
         return json.loads((SAMPLES / "golden.json").read_text()), dict(arrays)
 
 
-def sample_faces(name, facts, arrays):
-    """The faces of a data set's JSON as its own reader gives them, in the order of the reference."""
+def readers(name):
+    """`data=coco`, and the data set's own reader, on the samples' JSON."""
     (file,) = (SAMPLES / name).glob("*.json")
-    source = OwnFaces(SAMPLES / name, get_scheme(SCHEMES[name]), {"train": str(file)})
+    own = READERS[name](SAMPLES / name, annotations="json")
+    own.forms = {"json": {"train": (file.name,)}}
+    return OwnFaces(SAMPLES / name, get_scheme(SCHEMES[name]), {"train": str(file)}), own
+
+
+def sample_faces(source, facts, arrays, name):
+    """The faces that a reader gives, in the order of the reference."""
     found = source.faces("train")
     ordered = []
     for number, sample in enumerate(facts["samples"]):
@@ -72,11 +86,12 @@ def test_the_scheme(golden_samples, agree, name):
         )
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEMES if name != "coco_wholebody_face"])
-def test_faces_crops_and_error(golden_samples, agree, name):
+@pytest.mark.parametrize("reader", [0, 1], ids=["coco", "own reader"])
+@pytest.mark.parametrize("name", READERS)
+def test_faces_crops_and_error(golden_samples, agree, name, reader):
     everything, arrays = golden_samples
     facts = everything[name]
-    faces, scheme = sample_faces(name, facts, arrays), get_scheme(SCHEMES[name])
+    faces, scheme = sample_faces(readers(name)[reader], facts, arrays, name), get_scheme(SCHEMES[name])
     predicted = np.stack([arrays[f"{name}/{number}/predicted"] for number in range(len(faces))])
     for number, (face, sample) in enumerate(zip(faces, facts["samples"], strict=True)):
         agree(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from facelm.launch.jobs import RECORD, is_killed, key_of, read_record
+from facelm.launch.quoted import as_value
 
 OUTPUTS = Path("outputs")
 
@@ -32,10 +33,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("resume= is what this command sets: facelm resume RUN goes on with RUN")
     found = Path(named).expanduser() if named else newest_unfinished(OUTPUTS)
     print(f"resuming {found}", file=sys.stderr, flush=True)
-    from facelm.launch.ddp import quoted  # with torch: the name is said before the wait
     from facelm.train import main
 
-    sys.argv = ["facelm resume", f"resume={quoted(found)}", *overrides]
+    sys.argv = ["facelm resume", f"resume={as_value(found)}", *overrides]
     main()
     return 0
 

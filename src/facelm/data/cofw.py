@@ -8,7 +8,7 @@ form is read. A hidden point counts as all others; `Face.occluded` says which th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +34,11 @@ class CofwFaces(PublishedFaces):
     validates = ("test", ("test",))
     official: ClassVar[Mapping[str, int]] = {"train": 1345, "test": 507}
     forms = converted("cofw_{}", {"train": ("train",), "test": ("test",)}, ("json",))
+
+    def unpack(self, files: Sequence[Path], report: Callable[[str], object] = print) -> None:
+        """See `unpack`."""
+        for file in files:
+            unpack(file, self.root, report)
 
     def prepare(self) -> None:
         """Unpacks the authors' files where their split has no annotations yet."""

@@ -157,18 +157,11 @@ class FaceDataModule(L.LightningDataModule):
         """Evaluation crops of every validation face; nothing where no face validates."""
         if not self.val_faces:
             return []
-        batches = EpochBatches(
-            len(self.val_faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
-        )
-        return self._loader(self._dataset(self.val_faces, None, self._val_source), batches)
+        return self._evaluation_loader(self.val_faces, self._val_source)
 
     def test_dataloader(self) -> Loader:
         """Evaluation crops of `evaluation_faces`, each rank its part."""
-        faces, _ = self.evaluation_faces()
-        batches = EpochBatches(
-            len(faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
-        )
-        return self._loader(self._dataset(faces, None), batches)
+        return self._evaluation_loader(self.evaluation_faces()[0])
 
     def predict_dataloader(self) -> Loader:
         """As for a test; Lightning cuts the faces of a prediction into batches itself."""
@@ -209,6 +202,13 @@ class FaceDataModule(L.LightningDataModule):
     def faces_loader(self, faces: list[Face]) -> Loader:
         """Evaluation crops of `faces`, on one device."""
         return self._loader(self._dataset(faces, None), EpochBatches(len(faces), self.eval_batch_size, shuffle=False))
+
+    def _evaluation_loader(self, faces: list[Face], source: ImageSource | None = None) -> Loader:
+        """Evaluation crops of `faces` in their order, each rank its part."""
+        batches = EpochBatches(
+            len(faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
+        )
+        return self._loader(self._dataset(faces, None, source), batches)
 
     def _partition(self) -> Partition:
         return partition(self.source, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)

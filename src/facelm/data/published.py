@@ -116,9 +116,32 @@ class PublishedFaces(OwnFaces):
     def prepare(self) -> None:
         """Makes what reading needs and the authors' files hold in another way; nothing for most."""
 
-    def count(self) -> dict[str, int]:
-        """Annotated faces of each split that is there."""
-        return {split: len(self._annotated(split)[0]) for split in ("train", *self.subsets()) if self._place(split)}
+    def unpack(self, files: Sequence[Path], report: Callable[[str], object] = print) -> None:
+        """Writes what the authors' files hold under `root`, where facelm can.
+
+        Raises:
+            ValueError: it cannot, or the files are not the authors'.
+        """
+        if files:
+            raise ValueError(
+                f"{files[0]}: {self.title}'s archives are unpacked with tar or unzip, into {self.root}; without a file "
+                "this command counts what is there"
+            )
+
+    def count_table(self) -> str:
+        """Annotated faces with a photograph, found against official, of each split: as text."""
+        lines = [f"{'':<16}{'found':>8}{'official':>10}"]
+        for split in dict.fromkeys((*(split for splits in self.forms.values() for split in splits), *self.official)):
+            found = self._annotated(split)[0].values() if self._place(split) else ()
+            official = f"{self.official[split]:,}" if split in self.official else "-"
+            lines.append(f"{split:<16}{sum(map(self._has_photograph, found)):>8,}{official:>10}")
+        return "\n".join(lines)
+
+    def _has_photograph(self, one: Annotated) -> bool:
+        try:
+            return self._photograph(one.image_name).is_file()
+        except (OSError, ValueError):
+            return False
 
     def read(self, form: str, path: Path) -> Found:
         """The faces of an annotation file or folder of one of the data set's forms.

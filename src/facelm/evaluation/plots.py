@@ -1,4 +1,4 @@
-"""The pictures of a report (CED curve, bars per region, worst faces) and of a tracked run. Each comes as PNG bytes.
+"""The pictures of a report: CED curve, bars per region, worst faces. Each comes as PNG bytes.
 
 The only file that imports matplotlib. Figures are made without pyplot, so nothing is shared between threads and no
 display is asked for.
@@ -7,9 +7,8 @@ display is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 
 from facelm.evaluation.metrics import ced
 from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile
-from facelm.evaluation.scores import THRESHOLDS, EvaluationResult
+from facelm.evaluation.scores import SCORES, THRESHOLDS, EvaluationResult
 from facelm.geometry.affine import FloatArray, Image
 
 ImageOf = Callable[[int], Image]
@@ -65,15 +64,16 @@ def ced_plot(result: EvaluationResult) -> bytes:
     widest = max(map(len, result.subsets), default=0)
     for position, (name, row) in enumerate(result.subsets.items()):
         marks = "  ".join(
-            f"AUC@{100 * t:g} {_percent_text(a, 1):>4} FR@{100 * t:g} {_percent_text(f, 1):>4}"
-            for t, a, f in zip(THRESHOLDS, row.aucs, row.failure_rates, strict=True)
+            f"{SCORES[key].title} {_percent_text(row.scores[key], 1):>4}"
+            for t in THRESHOLDS
+            for key in (f"auc@{100 * t:g}", f"fr@{100 * t:g}")
         )
         label = f"{name:<{widest}} n {row.n:<4} NME {_percent_text(row.nme):>5}  {marks}"
         curve = 100 * ced(result.errors.nme[result.masks[name]], grid)
         axes.plot(100 * grid, curve, color=_color(name, position), linewidth=2, label=label)
         axes.plot(
             100 * np.array(THRESHOLDS),
-            100 - 100 * np.array(row.failure_rates),
+            [100 - 100 * row.scores[f"fr@{100 * t:g}"] for t in THRESHOLDS],
             "o",
             color=_color(name, position),
             markersize=4.5,
@@ -138,65 +138,3 @@ def worst_plot(result: EvaluationResult, image_of: ImageOf, *, count: int = 12) 
         figure.text(x, baseline, "■", fontsize=11, color=[channel / 255 for channel in color])
         figure.text(x + 0.017, baseline, label, fontsize=9)
     return _png(figure)
-
-
-def run_plot(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    table: tuple[Sequence[str], Sequence[Sequence[object]]],
-    facts: Sequence[tuple[str, str]],
-    pictures: Sequence[Sequence[Image]],
-) -> bytes:
-    """What a tracker holds of a run on one page: facts, a curve per logged number, the table, rows of pictures.
-
-    `curves` maps a name to (steps, values); `val/nme` has its minimum marked. `facts` are (name, value) pairs.
-    """
-    heights = [0.17 * len(facts) + 0.2, 2.3, 0.26 * (len(table[1]) + 1) + 0.2]
-    heights += [11.5 / sum(_width(picture) for picture in row) + 0.1 for row in pictures]
-    figure = Figure(figsize=(12, sum(heights)), dpi=90, layout="constrained", facecolor="white")
-    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
-    _facts(parts[0].subplots(), facts)
-    for axes, (name, (steps, values)) in zip(parts[1].subplots(1, len(curves)), curves.items(), strict=True):
-        axes.plot(steps, values, color="#0077bb", linewidth=1.6, marker="o" if len(steps) < 30 else None, markersize=3)
-        _clean(axes, "")
-        axes.set_title(name, loc="left", fontsize=9, fontweight="bold")
-        if name == "val/nme" and len(values):
-            best = int(np.argmin(values))
-            axes.plot(steps[best], values[best], "o", color="#cc3311", markersize=6)
-            axes.text(
-                0.95, 0.95, f"min {values[best]:.2f}", transform=axes.transAxes, ha="right", va="top", color="#cc3311"
-            )
-    _table(parts[2].subplots(), table)
-    for part, row in zip(parts[3:], pictures, strict=True):
-        columns = part.subplots(1, len(row), squeeze=False, width_ratios=[_width(picture) for picture in row])[0]
-        for axes, picture in zip(columns, row, strict=True):
-            axes.imshow(picture)
-            axes.set_axis_off()
-    return _png(figure)
-
-
-def _width(picture: Image) -> float:
-    """The width of a picture whose height is 1."""
-    height, width = picture.shape[:2]
-    return float(width / height)
-
-
-def _facts(axes: Axes, facts: Sequence[tuple[str, str]]) -> None:
-    axes.set_axis_off()
-    for line, (name, value) in enumerate(facts):
-        height = 1 - line / len(facts)
-        for x, text, color in ((0.0, name, _GREY), (0.09, value, "black")):
-            axes.text(x, height, text, color=color, va="top", fontsize=9, in_layout=False, parse_math=False)
-
-
-def _table(axes: Axes, table: tuple[Sequence[str], Sequence[Sequence[object]]]) -> None:
-    columns, rows = table
-    texts = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-    axes.set_axis_off()
-    widths = [0.2, *[0.8 / (len(columns) - 1)] * (len(columns) - 1)]
-    drawn = axes.table(
-        texts, colLabels=list(columns), colWidths=widths, loc="center", cellLoc="right", edges="horizontal"
-    )
-    drawn.auto_set_font_size(False)
-    drawn.set_fontsize(9)
-    for cell in drawn.get_celld().values():
-        cell.set_edgecolor("#d1d5db")

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from facelm.evaluation.overlay import draw_face_tile, encoded
 from facelm.evaluation.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
-from facelm.evaluation.scores import EvaluationResult, SubsetScores
+from facelm.evaluation.scores import SCORES, EvaluationResult, SubsetScores
 from facelm.files import cell, write_whole
 
 Published = Mapping[str, Mapping[str, float]]
@@ -40,7 +40,6 @@ MEAN_SHAPE = "mean shape"
 NORMALISED = {"interocular": "inter-ocular", "interpupil": "inter-pupil", "box": "by the side of the face's box"}
 """How a caption calls each of `geometry.landmarks.NORMALISERS`."""
 
-_COLUMNS = ("subset", "n", "NME", "interval", "inter-pupil", "box", "FR@8", "FR@10", "AUC@8", "AUC@10")
 _DISPENSABLE = ("inter-pupil", "box", "AUC@10", "FR@10", "n", "AUC@8")
 """Columns that a narrow terminal loses, the first one first."""
 
@@ -180,8 +179,13 @@ def _cells(name: str, row: SubsetScores) -> list[str]:
         str(row.n),
         _number(percent["nme"]),
         "" if interval is None else f"{_number(interval[0])}-{_number(interval[1])}" if not row.unmeasured else "-",
-        *(_number(percent[key]) for key in ("nme_interpupil", "nme_box", "fr@8", "fr@10", "auc@8", "auc@10")),
+        *(_number(percent[name]) for name in SCORES if name != "nme"),
     ]
+
+
+def _header(published: Published) -> list[str]:
+    others = [score.title for name, score in SCORES.items() if name != "nme"]
+    return ["subset", "n", SCORES["nme"].title, "interval", *others, *published]
 
 
 def _rows(result: EvaluationResult, published: Published) -> Iterator[list[str]]:
@@ -217,7 +221,7 @@ def _unmeasured(result: EvaluationResult) -> list[str]:
 def markdown_table(result: EvaluationResult, *, published: Published | None = None, notes: Sequence[str] = ()) -> str:
     """The table as Markdown, with what its columns mean and the notes below."""
     published = published or {}
-    header = [*_COLUMNS, *published]
+    header = _header(published)
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *_rows(result, published)]
     table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
     return "\n\n".join([table, *_captions(result, published, notes)]) + "\n"
@@ -252,7 +256,7 @@ def print_table(
 
 def _console_table(result: EvaluationResult, published: Published, title: str | None, hidden: Sequence[str]) -> Table:
     """The table for the console, without the columns in `hidden`."""
-    header = [*_COLUMNS, *published]
+    header = _header(published)
     table = Table(
         box=box.SIMPLE_HEAD,
         title=Text(title) if title else None,

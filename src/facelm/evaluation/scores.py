@@ -6,7 +6,7 @@ A subset is a mask over the faces, so `full` needs no second run over `common` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,11 @@ class FaceErrors:
     nme_box: FloatArray
     regions: Mapping[str, FloatArray]
 
+    def of(self, mask: BoolArray) -> FaceErrors:
+        """Those of the faces in `mask` `[N]`."""
+        regions = {name: values[mask] for name, values in self.regions.items()}
+        return FaceErrors(self.nme[mask], self.nme_interpupil[mask], self.nme_box[mask], regions)
+
 
 def face_errors(
     predicted: FloatArray,
@@ -73,6 +78,29 @@ def face_errors(
 
 
 @dataclass(frozen=True)
+class Score:
+    """A column of the table: its title there, and its value, a fraction, of any set of faces."""
+
+    title: str
+    of: Callable[[FaceErrors], float]
+
+
+def _at(threshold: float, name: str, of: Callable[[FloatArray, float], float]) -> Score:
+    """A score of `nme` at a threshold."""
+    return Score(f"{name}@{100 * threshold:g}", lambda errors: of(errors.nme, threshold))
+
+
+SCORES: Mapping[str, Score] = {
+    "nme": Score("NME", lambda errors: nme(errors.nme)),
+    "nme_interpupil": Score("inter-pupil", lambda errors: nme(errors.nme_interpupil)),
+    "nme_box": Score("box", lambda errors: nme(errors.nme_box)),
+    **{f"fr@{100 * t:g}": _at(t, "FR", failure_rate) for t in THRESHOLDS},
+    **{f"auc@{100 * t:g}": _at(t, "AUC", auc) for t in THRESHOLDS},
+}
+"""Every score, by the name under which it is logged and written. A line here is a column of table, summary and W&B."""
+
+
+@dataclass(frozen=True)
 class SubsetScores:
     """One row, in fractions; `interval` is the 95 % bootstrap interval of `nme`, None when not asked for.
 
@@ -81,22 +109,20 @@ class SubsetScores:
     """
 
     n: int
-    nme: float
-    nme_interpupil: float
-    nme_box: float
-    failure_rates: tuple[float, ...]
-    aucs: tuple[float, ...]
+    scores: Mapping[str, float]
     regions: Mapping[str, float]
     interval: Interval | None = None
     unmeasured: int = 0
 
+    @property
+    def nme(self) -> float:
+        """The NME under the scheme's own normaliser."""
+        return self.scores["nme"]
+
     def percent(self) -> dict[str, Any]:
         """The row in percent (but for `n`), under the names that are logged and written: `nme`, `fr@8`, ..."""
-        row: dict[str, Any] = {"n": self.n, "nme": 100 * self.nme}
+        row: dict[str, Any] = {"n": self.n} | {name: 100 * value for name, value in self.scores.items()}
         row |= {"unmeasured": self.unmeasured} if self.unmeasured else {}
-        row |= {"nme_interpupil": 100 * self.nme_interpupil, "nme_box": 100 * self.nme_box}
-        for name, values in (("fr", self.failure_rates), ("auc", self.aucs)):
-            row |= {f"{name}@{100 * t:g}": 100 * value for t, value in zip(THRESHOLDS, values, strict=True)}
         if self.interval is not None:
             row["nme_ci95"] = [100 * self.interval.low, 100 * self.interval.high]
         row["regions"] = {name: 100 * value for name, value in self.regions.items()}
@@ -109,17 +135,13 @@ def subset_scores(errors: FaceErrors, mask: BoolArray, *, interval: bool = False
     Raises:
         ValueError: the mask holds no face.
     """
-    chosen = errors.nme[mask]
+    chosen = errors.of(mask)
     return SubsetScores(
-        n=len(chosen),
-        nme=nme(chosen),
-        nme_interpupil=nme(errors.nme_interpupil[mask]),
-        nme_box=nme(errors.nme_box[mask]),
-        failure_rates=tuple(failure_rate(chosen, t) for t in THRESHOLDS),
-        aucs=tuple(auc(chosen, t) for t in THRESHOLDS),
-        regions={name: nme(values[mask]) for name, values in errors.regions.items()},
-        interval=bootstrap_interval(chosen) if interval else None,
-        unmeasured=int(np.sum(~np.isfinite(chosen))),
+        n=len(chosen.nme),
+        scores={name: score.of(chosen) for name, score in SCORES.items()},
+        regions={name: nme(values) for name, values in chosen.regions.items()},
+        interval=bootstrap_interval(chosen.nme) if interval else None,
+        unmeasured=int(np.sum(~np.isfinite(chosen.nme))),
     )
 
 

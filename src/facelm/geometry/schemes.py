@@ -8,7 +8,7 @@ normaliser: interocular          # or interpupil, or box (the side of the face's
 outer_eyes: [5, 8]               # outer eye corners, image left first
 eyes: [[5-6], [7-8]]             # points whose mean is an eye's centre
 contours: [[0-4], [9, 10, 9]]    # lines for drawings
-    shape: [[0.1, 0.3], ...]         # where the points lie on a plain face, y down; for `facelm landmarks --out`
+shape: [[0.1, 0.3], ...]         # where the points lie on a plain face, y down; for `facelm landmarks --out`
 """
 
 from __future__ import annotations

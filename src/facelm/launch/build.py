@@ -151,8 +151,15 @@ def build_network(cfg: DictConfig, spec: ModelSpec) -> nn.Module:
 
 
 def build_data(cfg: DictConfig) -> FaceDataModule:
-    """The data module; nothing is read yet."""
-    data: FaceDataModule = build(cfg.data)
+    """A training's data module; nothing is read yet."""
+    return framed_data(cfg.data, model_spec(cfg), augmentation=build(cfg.augment), seed=cfg.seed)
+
+
+def framed_data(node: DictConfig, spec: ModelSpec, **options: Any) -> FaceDataModule:
+    """The data module that `node` of `conf/data` describes, its crops framed as `spec` says; nothing is read yet."""
+    data: FaceDataModule = build(
+        node, crop_size=spec.crop_size, crop_scale=spec.crop_scale, landmarks=spec.scheme, **options
+    )
     return data
 
 

@@ -32,16 +32,13 @@ OWNED = {
     "trainer.fast_dev_run": "debug=fast",
     "trainer.barebones": "trainer.enable_progress_bar=false logger=csv",
     "model.num_landmarks": "landmarks=SCHEME",
-}
-"""Keys that the code sets itself, and what to use instead."""
-
-SHARED = {
     "data.crop_size": "crop.size",
     "data.crop_scale": "crop.scale",
     "data.landmarks": "landmarks",
+    "data.augmentation": "augment",
     "data.seed": "seed",
 }
-"""Keys that only repeat another one, which the checkpoint records."""
+"""Keys that the code sets itself, and what to use instead."""
 
 ELSEWHERE = {
     "ckpt_path": "resume=RUN goes on with a training, and facelm evaluate checkpoint=RUN measures one",
@@ -62,7 +59,15 @@ ELSEWHERE = {
 }
 """Keys of lightning-hydra-template that are called otherwise here, and what to type."""
 
-FREE = ("callbacks", "logger", "codec", "first", "hydra")
+OF_THE_CHECKPOINT = ("crop", "landmarks", "augment", "inference")
+"""Keys of a training that an evaluation takes from the checkpoint."""
+
+THE_CHECKPOINT_S = (
+    "that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and pixel_origin= can be "
+    "changed"
+)
+
+FREE = ("callbacks", "logger", "codec", "hydra")
 """Where keys of any name may be added: what is built from them says what it does not know."""
 
 FRACTIONS_TOO = re.compile(r"trainer\.(devices|max_epochs|max_steps|limit_\w+|overfit_batches|val_check_interval)")
@@ -94,14 +99,11 @@ def check_config(cfg: Any) -> None:
 
 
 def check_owned(cfg: DictConfig) -> None:
-    """Refuses keys that the code sets itself, or that repeat another."""
+    """Refuses keys that the code sets itself."""
     for key, instead in OWNED.items():
         node, _, name = key.partition(".")
         if name in cfg[node]:
             raise ValueError(f"{key} is set by facelm, so a value given there would do nothing. Use {instead}")
-    for key, shared in SHARED.items():
-        if (value := OmegaConf.select(cfg, key)) != OmegaConf.select(cfg, shared):
-            raise ValueError(f"{key}={value} would differ from {shared}, which the checkpoint records. Use {shared}=")
 
 
 def check_length(trainer: Any) -> None:
@@ -226,8 +228,8 @@ def nearest(key: str, known: Iterable[str]) -> str | None:
 
 def elsewhere(key: str) -> str | None:
     """What stands here for a key of lightning-hydra-template, or of its node, that does not exist here."""
-    parts = key.split(".")
-    return next((ELSEWHERE[one] for n in (2, 1) if (one := ".".join(parts[:n])) in ELSEWHERE), None)
+    parts, known = key.split("."), ELSEWHERE | OWNED
+    return next((known[one] for n in (2, 1) if (one := ".".join(parts[:n])) in known), None)
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
@@ -255,6 +257,8 @@ def with_nearest(error: BaseException, arguments: Sequence[str]) -> list[str]:
             base = compose(name, chosen)
     except (HydraException, OmegaConfBaseException):  # what the error is about
         return []
+    if name == "evaluate" and (own := [key_of(one) for one in typed if key_of(one).split(".")[0] in OF_THE_CHECKPOINT]):
+        return [f"{key}: {THE_CHECKPOINT_S}" for key in own]
     known = [*keys_of(base), *groups]
     unknown = [key_of(one) for one in typed if key_of(one) not in known and "/" not in key_of(one)]
     return [f"{key} does not exist{said}" for key in unknown if (said := did_you_mean(key, known))]

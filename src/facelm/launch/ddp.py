@@ -30,6 +30,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from facelm.data.workers import STOP_SIGNALS
 from facelm.launch import slurm
 from facelm.launch.jobs import RankKilledError
+from facelm.launch.quoted import as_value
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +110,6 @@ def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if key not in (*RANK_VARIABLES, STARTED_BY)}
 
 
-def quoted(value: object) -> str:
-    """`value` as a Hydra override takes it, whatever characters it has."""
-    return "'" + str(value).replace("'", "\\'") + "'"
-
-
 def rank_commands(count: int, overrides: Sequence[str], run_dir: Path) -> list[list[str]]:
     """The command of each rank: this job's overrides in this job's folder, whoever swept it."""
     hydra = HydraConfig.get()
@@ -121,7 +117,7 @@ def rank_commands(count: int, overrides: Sequence[str], run_dir: Path) -> list[l
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             options += ["--config-dir", str(source.path)]
-    place = [f"hydra.run.dir={quoted(run_dir)}", "hydra.mode=RUN", "hydra.output_subdir=null"]
+    place = [f"hydra.run.dir={as_value(run_dir)}", "hydra.mode=RUN", "hydra.output_subdir=null"]
     command = [sys.executable, *PROGRAM, *options, *overrides, *search_path(), *place]
     return [command if rank == 0 else [*command, "hydra/job_logging=stdout"] for rank in range(count)]
 

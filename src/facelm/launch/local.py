@@ -27,6 +27,7 @@ from facelm.launch import ddp
 from facelm.launch.config_check import check_config, did_you_mean, keys_of
 from facelm.launch.jobs import Job, key_of
 from facelm.launch.paths import CONF_DIR
+from facelm.launch.quoted import as_value
 from facelm.launch.resume import composed, merged, resumed_folder
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def _as_typed(value: Any) -> str:
         return f"[{','.join(map(_as_typed, value))}]"
     if isinstance(value, str):
         plain = re.fullmatch(r"[A-Za-z/][\w./-]*", value) and value.lower() not in WORDS
-        return value if plain else ddp.quoted(value)
+        return value if plain else as_value(value)
     return "null" if value is None else str(value).lower()
 
 

@@ -6,13 +6,17 @@ import re
 import shlex
 
 
+def as_value(value: object) -> str:
+    """`value` as Hydra reads it behind `key=`, whatever characters a text or path has."""
+    text = str(value)
+    at_the_end = text[len(text.rstrip("\\")) :]
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)  # Hydra halves backslashes before a quotation mark only
+    return f'"{escaped}{at_the_end}"'
+
+
 def quoted(key: str, value: str) -> str:
     """The override `key=value` as it is typed in a shell, whatever a text or path `value` holds."""
-    if re.fullmatch(r"[\w./-]+", value):
-        return f"{key}={value}"
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)  # Hydra halves backslashes before a quotation mark only
-    escaped += "\\" * (len(value) - len(value.rstrip("\\")))
-    return shlex.quote(f'{key}="{escaped}"')
+    return f"{key}={value}" if re.fullmatch(r"[\w./-]+", value) else shlex.quote(f"{key}={as_value(value)}")
 
 
 def unreadable(override: str, reason: str) -> str:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from facelm.launch import ddp
 from facelm.launch.jobs import RECORD, Job, by_key, key_of, read_record
 from facelm.launch.paths import new_folder
+from facelm.launch.quoted import as_value
 from facelm.launch.recorded import restored
 from facelm.launch.run_folder import recorded_root, require_unused, to_go_on_with
 from facelm.models.spec import read_facelm_checkpoint, read_facts
@@ -92,7 +93,7 @@ def continued(cfg: DictConfig) -> DictConfig:
     typed = list(job.overrides)
     if cfg.resume == AUTO and (found := unfinished(job)):
         then = restored(read_record(found).get("overrides", []), typed)  # local.yaml's of that time among them
-        return composed(merged([*then, *typed], [f"resume={ddp.quoted(found)}"]))
+        return composed(merged([*then, *typed], [f"resume={as_value(found)}"]))
     run = resumed_folder(cfg.resume)
     if cfg.resume != AUTO and not _follows() and (run is None or run.resolve() != job.folder.resolve()):
         require_unused(job.folder)

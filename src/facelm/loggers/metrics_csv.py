@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from facelm.files import writing
 
 _FIRST = ("step", "epoch")
 
@@ -71,10 +72,7 @@ class MetricsCSV(Logger):
     def _rewrite(self, columns: Iterable[str], rows: list[dict[str, str]]) -> None:
         """Writes header and `rows` whole or not at all."""
         self._columns = [*_FIRST, *sorted(set(columns) - set(_FIRST))]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with writing(self.path, "w") as file:
             writer = csv.DictWriter(file, self._columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self.path)

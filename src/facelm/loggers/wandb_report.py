@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-SCORES = ("nme", "nme_interpupil", "nme_box", "fr@8", "fr@10", "auc@8", "auc@10")
+from facelm.evaluation.scores import SCORES
 
 
 def report_items(folder: Path) -> dict[str, Any]:

@@ -291,7 +291,7 @@ def checkpoint_facts(
     return {"spec": spec.to_dict(), "config": dict(record), "versions": versions, "mean_shape": mean_shape}
 
 
-def write_whole(checkpoint: Mapping[str, Any], path: Path | str) -> None:
+def write_checkpoint(checkpoint: Mapping[str, Any], path: Path | str) -> None:
     """Writes `checkpoint` to `path` whole or not at all.
 
     Raises:

@@ -22,7 +22,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from facelm.data.workers import STOP_SIGNALS
-from facelm.models.spec import ModelSpec, read_facelm_checkpoint, write_whole
+from facelm.models.spec import ModelSpec, read_facelm_checkpoint, write_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class WholeFileCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Writes to a temporary file beside `path`, then renames it."""
-        write_whole(checkpoint, path)
+        write_checkpoint(checkpoint, path)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Reads with `weights_only=True`, whatever the caller says."""

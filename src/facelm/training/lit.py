@@ -201,7 +201,7 @@ class LitLandmarks(L.LightningModule):
         if not math.isfinite(error):
             lost = int((~np.isfinite(faces.predicted).all(axis=(1, 2))).sum())
             raise ValueError(
-                f"val/nme is {error}: {lost} of {len(faces.index)} validation faces have no finite landmarks. "
+                f"{name} is {error}: {lost} of {len(faces.index)} faces have no finite landmarks. "
                 "The training has diverged, or started from such weights; a lower optim.optimizer.lr is the usual cure"
             )
         # Every rank has computed the same value from all faces: nothing is left to reduce.

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, decoded_size, image_size
@@ -71,18 +71,19 @@ class Found:
         )
 
 
+class How(TypedDict, total=False):
+    """The options that `index_faces` describes and hands on, with what they are where they are not given."""
+
+    annotations: Format  # "pts"
+    annotations_at: str | Path | None  # None
+    pixel_origin: int  # 1
+    first_pixel: int  # 1
+    exif: Exif  # "auto"
+    list_file: str | Path | None  # None
+
+
 def index_faces(
-    root: str | Path,
-    split: str,
-    *,
-    annotations: Format = "pts",
-    annotations_at: str | Path | None = None,
-    pixel_origin: int = 1,
-    first_pixel: int = 1,
-    exif: Exif = "auto",
-    on_error: OnError = "raise",
-    list_file: str | Path | None = None,
-    check_images: bool = True,
+    root: str | Path, split: str, *, on_error: OnError = "raise", check_images: bool = True, **how: Unpack[How]
 ) -> list[Face]:
     """The faces of `split` under `root`, sorted by name; the same ones from all three formats.
 
@@ -111,46 +112,30 @@ def index_faces(
     if on_error not in get_args(OnError):
         raise ValueError(f"data.on_error={on_error!r} is none of {', '.join(get_args(OnError))}")
     size_of = (decoded_size if on_error == "skip" else image_size) if check_images else None
-    found = find_faces(
-        root,
-        split,
-        annotations=annotations,
-        annotations_at=annotations_at,
-        pixel_origin=pixel_origin,
-        first_pixel=first_pixel,
-        exif=exif,
-        list_file=list_file,
-        size_of=size_of,
-    )
+    found = find_faces(root, split, size_of=size_of, **how)
     root = Path(root).expanduser()
     _report(found.problems, found.faces, split, root, on_error)
-    if told := found.told_turned(exif):
+    if told := found.told_turned(how.get("exif", "auto")):
         log.info(f"split {split!r}: {told}")
-    if list_file is None:
+    if how.get("list_file") is None:
         _warn_if_fewer(found.faces, split, root)
     return found.faces
 
 
-def find_faces(
-    root: str | Path,
-    split: str,
-    *,
-    annotations: Format = "pts",
-    annotations_at: str | Path | None = None,
-    pixel_origin: int = 1,
-    first_pixel: int = 1,
-    exif: Exif = "auto",
-    list_file: str | Path | None = None,
-    size_of: SizeOf | None = image_size,
-) -> Found:
+def find_faces(root: str | Path, split: str, *, size_of: SizeOf | None = image_size, **how: Unpack[How]) -> Found:
     """What `index_faces` reports on; raises no error for single faces, and warns of nothing.
 
     Raises:
         FileNotFoundError: no photographs of the split, no annotation file, or no list file.
         ValueError: an option that is none, an annotation file without the published columns, a list with unknown names.
     """
+    if unknown := how.keys() - How.__annotations__.keys():
+        raise TypeError(f"no option {', '.join(unknown)} of 300W's faces")
+    annotations, exif = how.get("annotations", "pts"), how.get("exif", "auto")
+    pixel_origin, first_pixel = how.get("pixel_origin", 1), how.get("first_pixel", 1)
     _check_choices(split, annotations, pixel_origin, first_pixel, exif)
     root = Path(root).expanduser()
+    annotations_at, list_file = how.get("annotations_at"), how.get("list_file")
     named = Path(annotations_at).expanduser() if annotations_at else None
     listed = Path(list_file).expanduser() if list_file is not None else None
     entries, problems = _find(root, split, annotations, named, listed)

@@ -1,4 +1,4 @@
-"""What an offline W&B run holds, read back from its file without a server: RUN/wandb/offline-run-*/run-*.wandb."""
+"""Reads an offline W&B run back from its file, so that the tests see what `wandb sync` would upload."""
 
 from __future__ import annotations
 
