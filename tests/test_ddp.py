@@ -171,11 +171,16 @@ def frozen_job(*arguments, program=(str(TESTS / "frozen_job.py"),)):
 class TestTwoRanksAreOneProcess:
     @pytest.fixture(scope="class")
     def runs(self, drawn_root, tmp_path_factory):
-        """Run folders of 20 steps with 1 x 4 and 2 x 2 faces."""
+        """Run folders of 20 steps with 1 x 4 and 2 x 2 faces; in the first 10 the backbone is frozen."""
         folder = tmp_path_factory.mktemp("ranks")
         same = [*TINY, *few_faces(drawn_root, folder), "augment=strong", "codec=subpixel", "trainer.precision=64-true"]
         same += ["optim=adamw_cosine", "optim.optimizer._target_=torch.optim.SGD", "optim.optimizer.lr=0.1"]
-        same += ["trainer.max_epochs=10", "+trainer.check_val_every_n_epoch=10", "trainer.log_every_n_steps=1"]
+        same += [
+            "freeze_backbone_epochs=5",
+            "trainer.max_epochs=10",
+            "+trainer.check_val_every_n_epoch=10",
+            "trainer.log_every_n_steps=1",
+        ]
         done = frozen_job(*same, "trainer.devices=2", "data.batch_size=2", f"hydra.run.dir={folder / '2'}")
         assert done.returncode == 0, done.stderr[-3000:]
         assert "sync_dist" not in done.stderr

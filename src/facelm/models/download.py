@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from facelm.addresses import public
 from facelm.files import replacing, typed
 from facelm.models.fetch import fetch
+from facelm.models.published import ADDRESSES
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ def local_file(source: str | Path) -> Path:
     """The file on disk that `source` stands for.
 
     `source` is a shipped model's name; a file; a run folder (its `checkpoints/best.ckpt`, else `last.ckpt`); an
-    `https://` address; `hf://ORGANISATION/REPOSITORY/FILE` on the Hugging Face hub; or `open-mmlab://msra/hrnetv2_w18`
-    and its kin.
+    `https://` address; `hf://ORGANISATION/REPOSITORY/FILE` on the Hugging Face hub; or `open-mmlab://msra/hrnetv2_w18`,
+    `mmpose://wflw_hrnetv2_w18` and their kin.
 
     Raises: FileNotFoundError when nothing is there, ValueError for an address that cannot be one, ConnectionError
     when an address cannot be fetched.
@@ -82,8 +83,8 @@ def web_address(source: str) -> str:
     """The http(s) address behind `source`; raises ValueError if there is none."""
     if source.lower().startswith(("https://", "http://")):
         return source
-    if source in OPEN_MMLAB:
-        return OPEN_MMLAB[source]
+    if source in (known := OPEN_MMLAB | ADDRESSES):
+        return known[source]
     if source.startswith("hf://"):
         parts = source.removeprefix("hf://").split("/", 2)
         if len(parts) == 3 and all(parts):
@@ -91,7 +92,7 @@ def web_address(source: str) -> str:
         raise ValueError(f"'{public(source)}' names no file: write hf://organisation/repository/file")
     raise ValueError(
         f"cannot read the address '{public(source)}'. Known are https://..., hf://organisation/repository/file and "
-        f"{', '.join(OPEN_MMLAB)}"
+        f"{', '.join(known)}"
     )
 
 

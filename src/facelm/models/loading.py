@@ -12,7 +12,7 @@ from torch import nn
 
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.correspondence import correspondence
-from facelm.geometry.landmarks import LandmarkScheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 from facelm.models.cards import Card, read_card
 from facelm.models.own import Network
 from facelm.models.spec import ModelSpec, read_facts
@@ -48,9 +48,9 @@ def load_model(source: str | Path, *, network: Network | None = None, **changes:
     """The model that `source` names; `changes` replace entries of its spec (`codec`, `flip`, `pixel_origin`, ...).
 
     `source` is a shipped model's name, a facelm .ckpt, a run folder, a file with a card beside it (see
-    `facelm.models.cards`), the published mmpose or HRNet authors' file (evaluated with the codec and pixel origin that
-    it was trained for), a file with mmpose's key names, or an address of one. `network` is the class of
-    weights whose network is none of facelm's: their file names it, and nothing but this argument has it used.
+    `facelm.models.cards`), a published file of mmpose's or the HRNet authors' (evaluated with the codec, landmarks and
+    pixel origin that it was trained for), a file with mmpose's key names, or an address of one. `network` is the class
+    of weights whose network is none of facelm's: their file names it, and nothing but this argument has it used.
 
     Raises:
         FileNotFoundError: no such file, folder or name.
@@ -100,6 +100,7 @@ def known_spec(file: WeightsFile) -> ModelSpec | None:
     if known := file.published:
         return ModelSpec(
             architecture=known.architecture,
+            scheme=get_scheme(known.scheme),
             crop_size=known.crop_size,
             crop_scale=known.crop_scale,
             codec=known.codec,

@@ -84,7 +84,7 @@ class WeightsFile:
     @property
     def published(self) -> Published | None:
         """The conventions that these weights were trained with, where the file gives them away."""
-        known = recognise(self.path.name, self.naming, self.sha256)
+        known = recognise(self.path.name, self.naming, self.sha256, self.num_landmarks)
         fits = known and (known.architecture, known.num_landmarks) == (self.architecture, self.num_landmarks)
         return known if fits else None
 
