@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     if args.data is not None:
         if args.drawn or given:
             odd = "--drawn" if args.drawn else given[0]
-            raise ValueError(f"--data {args.data} is for a published data set, and {odd} for drawn faces; leave one out")
+            raise ValueError(
+                f"--data {args.data} is for a published data set, and {odd} for drawn faces; leave one out"
+            )
         return _published(args)
     if args.drawn and args.archives:
         raise ValueError(f"--drawn draws faces and needs no archive; {args.archives[0]} was given too")
