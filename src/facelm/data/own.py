@@ -6,6 +6,7 @@ something.
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -20,22 +21,26 @@ from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
-from facelm.data.plausible import check_in_image, check_shape
+from facelm.data.photographs import Photographs
+from facelm.data.plausible import check_in_image, check_pixels, check_shape
 from facelm.data.table import read_table
 from facelm.data.w300.annotations import read_pts, read_text
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
 from facelm.geometry.landmarks import IBUG68, LandmarkScheme, get_scheme
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Annotated:
-    """A face as a file has it: where, its photograph's path from the root, and how to get points `[K, 2]` and box.
+    """A face as a file has it: where, the file, its photograph's path, and how to get points `[K, 2]` and box.
 
     `points` gives pixels counted from 0, NaN where not labelled, and raises ValueError where they cannot be used.
     """
 
     where: str
+    file: Path
     image_name: str
     points: Callable[[], FloatArray]
     box: Box | None = None
@@ -75,6 +80,7 @@ class OwnFaces:
                 raise ValueError(f"data.{name}={value!r} is none of {', '.join(known)}")
         self.root, self.scheme, self.files = root, scheme, files
         self.first_pixel, self.exif, self.on_error = first_pixel, exif, on_error
+        self._photographs = Photographs(root)
 
     def faces(self, split: str, list_file: str | None = None) -> list[Face]:
         """The faces of a split, sorted by name: the photograph's path without ending, `:2` and on for its further ones.
@@ -135,17 +141,22 @@ class OwnFaces:
             beside = (path.with_suffix(case) for e in IMAGE_ENDINGS for case in (e, e.upper()))
             image = next((one for one in beside if one.is_file()), path)
             name = image.relative_to(self.root) if image.is_relative_to(self.root) else image.absolute()
-            found.append(Annotated(str(path), str(name), partial(read_pts, path, first, self.scheme.num_landmarks)))
+            points = partial(read_pts, path, first, self.scheme.num_landmarks)
+            found.append(Annotated(str(path), path, str(name), points))
         if not found:
             raise FileNotFoundError(f"no .pts file under '{folder}': one beside each photograph, of the same name")
         return found, []
 
     def _from_coco(self, path: Path) -> tuple[list[Annotated], list[str]]:
         file = read_coco(path, self.scheme.num_landmarks)
+        for remark in file.remarks:
+            log.warning(f"'{path}': {remark}")
         order = self._order(file.names, str(path))
         moved = self.first_pixel or 0
         found = [
-            Annotated(one.where, one.image_name, partial(_ordered, one.landmarks, order, moved), one.box, one.size)
+            Annotated(
+                one.where, path, one.image_name, partial(_ordered, one.landmarks, order, moved), one.box, one.size
+            )
             for one in file.faces
         ]
         return found, list(file.problems)
@@ -155,7 +166,7 @@ class OwnFaces:
         order = self._order(names if self.scheme.names else (), str(path))
         moved = self.first_pixel or 0
         return [
-            Annotated(row.where, row.image_name, partial(_ordered, row.landmarks, order, moved), row.box)
+            Annotated(row.where, path, row.image_name, partial(_ordered, row.landmarks, order, moved), row.box)
             for row in rows
         ], []
 
@@ -172,7 +183,9 @@ class OwnFaces:
         return [names.index(name) for name in self.scheme.names]
 
     def _face(self, name: str, annotated: Annotated) -> Face:
-        image = self._photograph(annotated.image_name)
+        if annotated.image_name.lower().endswith(".pts"):
+            raise ValueError("there is no photograph of the same name beside it")
+        image = self._photographs.find(annotated.image_name, annotated.file)
         landmarks = annotated.points()
         labelled = np.isfinite(landmarks).all(axis=1)
         orientation = AS_STORED
@@ -186,20 +199,13 @@ class OwnFaces:
                 f"{annotated.size[1]}"
             )
         box = annotated.box or box_from_landmarks(landmarks[labelled])
+        check_pixels(landmarks)
         if not box.side > 0:
-            raise ValueError("all its points are one, so it has no box")
+            raise ValueError("one point is labelled, and no box is given")
         check_in_image(image, size, landmarks, box)
         if self.scheme == IBUG68 and labelled.all():
             check_shape(landmarks, str(image))
         return Face(name, image, landmarks, box, name.partition("/")[0], orientation)
-
-    def _photograph(self, name: str) -> Path:
-        for path in (self.root / name, self.root / "images" / name, self.root / Path(name).name):
-            if path.is_file():
-                if path.suffix.lower() == ".pts":
-                    raise ValueError("there is no photograph of the same name beside it")
-                return path
-        raise FileNotFoundError(f"no photograph '{name}' under data.root={self.root}")
 
     def _report(self, split: str, faces: list[Face], problems: list[str]) -> None:
         lines = "".join(f"\n  {problem}" for problem in problems[:200])
