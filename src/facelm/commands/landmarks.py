@@ -61,7 +61,7 @@ def _infer(args: argparse.Namespace) -> int:
 
     from facelm.data.coco import read_coco
     from facelm.files import write_whole
-    from facelm.geometry.inferred import infer_scheme
+    from facelm.geometry.inferred import has_side, infer_scheme
     from facelm.geometry.landmarks import get_scheme
 
     if args.file is None or args.out is None or args.out.suffix not in (".yaml", ".yml"):
@@ -78,10 +78,20 @@ def _infer(args: argparse.Namespace) -> int:
     scheme = get_scheme(plain)
     write_whole(args.out, _HEAD + yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=110))
     _list(scheme)
-    if not file.names:
-        print("\nThe file names no points, so nobody knows which are left and right: write the pairs into `mirror`.")
+    for remark in [*file.remarks, *file.problems[:3]]:
+        print(f"\n{remark}")
+    if not any(map(has_side, names)):
+        print(
+            "\nNo name says left or right, so the pairs in `mirror` are guessed from where the points lie on average: "
+            "check them, or mirrored photographs teach wrong points"
+        )
     if alone:
-        print(f"\nWithout a partner on the other side, as their names have none: {', '.join(alone)}. See `mirror`.")
+        print(f"\nWithout a partner on the other side: {', '.join(alone)}. If they have one, write it into `mirror`")
+    if scheme.normaliser == "box":
+        print(
+            "\nNo outer corners of eyes are known, so errors are divided by the side of the box. To compare with other "
+            "work, write `outer_eyes: [LEFT, RIGHT]` and `normaliser: interocular`"
+        )
     _draw(scheme, args.out.with_suffix(".png"))
     print(f"\nscheme: {args.out}, its picture: {args.out.with_suffix('.png')}. Look them over, then:")
     print("  facelm train experiment=own data=coco data.root=PHOTOGRAPHS \\")

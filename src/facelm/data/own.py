@@ -23,13 +23,20 @@ from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
 from facelm.data.photographs import Photographs
 from facelm.data.plausible import check_in_image, check_pixels, check_shape
-from facelm.data.table import read_table
+from facelm.data.table import Table, read_table
 from facelm.data.w300.annotations import read_pts, read_text
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
 from facelm.geometry.landmarks import IBUG68, LandmarkScheme, get_scheme
 
 log = logging.getLogger(__name__)
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What a column of splits may say, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class OwnFaces:
         scheme: what the points are.
         files: by split (`train`, `val`, `test`): a COCO-keypoints .json, a table .csv, or a folder with .pts files
             beside their photographs; a path, else one under `root`. None for `train` is `root` itself.
+        split_column: the column of the table for `train` that says train, val or test; `files` then name no others.
         first_pixel: what the numbers call the first pixel; None: 1 in .pts, 0 in the others.
         exif: "apply" turns photographs by their EXIF orientation, as viewers and annotation tools show them; "ignore"
             does not.
@@ -71,6 +79,7 @@ class OwnFaces:
         scheme: LandmarkScheme,
         files: Mapping[str, str | None],
         *,
+        split_column: str | None = None,
         first_pixel: int | None = None,
         exif: str = "apply",
         on_error: str = "raise",
@@ -80,7 +89,11 @@ class OwnFaces:
                 raise ValueError(f"data.{name}={value!r} is none of {', '.join(known)}")
         self.root, self.scheme, self.files = root, scheme, files
         self.first_pixel, self.exif, self.on_error = first_pixel, exif, on_error
-        self._photographs = Photographs(root)
+        self.split_column, self._photographs = split_column, Photographs(root)
+        if split_column and (files.get("val") or files.get("test")):
+            raise ValueError(
+                f"data.split_column={split_column} says which rows are val and test: leave out data.val and test"
+            )
 
     def faces(self, split: str, list_file: str | None = None) -> list[Face]:
         """The faces of a split, sorted by name: the photograph's path without ending, `:2` and on for its further ones.
@@ -104,6 +117,9 @@ class OwnFaces:
 
     def subsets(self) -> list[str]:
         """`val` and `test` where there are files for them."""
+        if self.split_column:
+            there = {SPLITS[row.split] for row in self._table(self._path("train", self.files["train"])).rows}
+            return [name for name in ("val", "test") if name in there]
         return [name for name in self.files if name != "train" and self.files[name]]
 
     def group(self, face: Face) -> str:
@@ -119,20 +135,27 @@ class OwnFaces:
 
     def _annotated(self, split: str) -> tuple[dict[str, Annotated], list[str]]:
         """The split's faces by name, and what is wrong with others."""
-        where = self.files.get(split)
-        path = self.root if where is None else Path(where).expanduser()
-        if where is not None and not path.exists():
-            path = self.root / where
-        if not path.exists():
-            raise FileNotFoundError(
-                f"data.{split}={where}: no such file or folder, nor one under data.root={self.root}"
-            )
+        where = self.files.get("train" if self.split_column else split)
+        path = self._path(split, where)
         kind = "folder" if path.is_dir() else path.suffix.lower()
-        readers = {"folder": self._from_pts, ".json": self._from_coco, ".csv": self._from_table}
+        readers = {"folder": self._from_pts, ".json": self._from_coco, ".csv": partial(self._from_table, split)}
         if kind not in readers:
             raise ValueError(f"data.{split}={where}: a .json (COCO keypoints), a .csv, or a folder of .pts files")
+        if self.split_column and kind != ".csv":
+            raise ValueError(
+                f"data.split_column={self.split_column} is a column of a .csv, and data.train={where} is none"
+            )
         found, problems = readers[kind](path)
         return _named(found), problems
+
+    def _path(self, split: str, where: str | None) -> Path:
+        """The file or folder of a split: as it is named, or so under the root."""
+        if where is None:
+            return self.root
+        for path in (Path(where).expanduser(), self.root / where):
+            if path.exists():
+                return path
+        raise FileNotFoundError(f"data.{split}={where}: no such file or folder, nor one under data.root={self.root}")
 
     def _from_pts(self, folder: Path) -> tuple[list[Annotated], list[str]]:
         first = 1 if self.first_pixel is None else self.first_pixel
@@ -161,14 +184,22 @@ class OwnFaces:
         ]
         return found, list(file.problems)
 
-    def _from_table(self, path: Path) -> tuple[list[Annotated], list[str]]:
-        names, rows = read_table(path, self.scheme.num_landmarks)
-        order = self._order(names if self.scheme.names else (), str(path))
+    def _from_table(self, split: str, path: Path) -> tuple[list[Annotated], list[str]]:
+        table = self._table(path)
+        order = self._order(table.names, str(path))
         moved = self.first_pixel or 0
         return [
             Annotated(row.where, path, row.image_name, partial(_ordered, row.landmarks, order, moved), row.box)
-            for row in rows
-        ], []
+            for row in table.rows
+            if self.split_column is None or SPLITS[row.split] == split
+        ], table.problems
+
+    def _table(self, path: Path) -> Table:
+        table = read_table(path, self.scheme.num_landmarks, self.split_column)
+        if self.split_column and (unknown := sorted({row.split for row in table.rows} - SPLITS.keys())):
+            said = ", ".join(map(repr, unknown[:4]))
+            raise ValueError(f"'{path}': the column {self.split_column!r} says {said}; known: {', '.join(SPLITS)}")
+        return table
 
     def _order(self, names: tuple[str, ...], where: str) -> list[int] | None:
         """Where the scheme's points stand in a file that names its own; None: as the scheme has them."""
@@ -229,15 +260,23 @@ class OwnFaceDataModule(FaceDataModule):
         train: str | None = None,
         val: str | None = None,
         test: str | None = None,
+        split_column: str | None = None,
         first_pixel: int | None = None,
         exif: Literal["apply", "ignore"] = "apply",
         on_error: Literal["raise", "skip"] = "raise",
         **options: Any,
     ) -> None:
+        scheme = get_scheme(landmarks)
+        if scheme.num_landmarks > 2 and scheme.mirror == tuple(range(scheme.num_landmarks)):
+            log.warning(
+                f"the scheme {scheme.name} has no `mirror`, so left and right keep their numbers in mirrored photographs: "
+                "write the pairs into it, or set augment.geometry.flip_probability=0 and inference.flip=none"
+            )
         source = OwnFaces(
             Path(root).expanduser(),
-            get_scheme(landmarks),
+            scheme,
             {"train": train, "val": val, "test": test},
+            split_column=split_column,
             first_pixel=first_pixel,
             exif=exif,
             on_error=on_error,
