@@ -269,7 +269,7 @@ class OwnFaceDataModule(FaceDataModule):
         scheme = get_scheme(landmarks)
         if scheme.num_landmarks > 2 and scheme.mirror == tuple(range(scheme.num_landmarks)):
             log.warning(
-                f"the scheme {scheme.name} has no `mirror`, so left and right keep their numbers in mirrored photographs: "
+                f"the scheme {scheme.name} has no `mirror`, so left and right stay in mirrored photographs: "
                 "write the pairs into it, or set augment.geometry.flip_probability=0 and inference.flip=none"
             )
         source = OwnFaces(

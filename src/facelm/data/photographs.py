@@ -33,7 +33,7 @@ class Photographs:
         ending = Path(name).parts
         found = [path for path in self._all().get(ending[-1], []) if path.parts[-len(ending) :] == ending]
         shared = [len(Path(os.path.commonpath([path.absolute(), file.absolute()])).parts) for path in found]
-        nearest = [path for path, count in zip(found, shared, strict=True) if count == max(shared)]
+        nearest = sorted(path for path, count in zip(found, shared, strict=True) if count == max(shared))
         if not nearest:
             raise FileNotFoundError(f"no photograph '{name}' under data.root={self.root} or beside '{file}'")
         if len(nearest) > 1:

@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The names of the points (empty where they are numbers), the rows that can be used, and what is wrong with others."""
+    """Names of the points (none where they are numbers), the rows that can be used, and what is wrong with others."""
 
     names: tuple[str, ...]
     rows: list[Row]
@@ -62,8 +62,8 @@ def read_table(path: Path, num_landmarks: int | None, split_column: str | None =
     points = _points(header)
     if not points or num_landmarks not in (None, len(points)):
         raise ValueError(
-            f"'{path}' has columns for {len(points)} points, and there are to be {num_landmarks or 'some'}. Columns of a point "
-            "are called x0 and y0, or NAME_x and NAME_y"
+            f"'{path}' has columns for {len(points)} points, and there are to be {num_landmarks or 'some'}. Columns of "
+            "a point are called x0 and y0, or NAME_x and NAME_y"
         )
     if split_column is not None and split_column not in header:
         raise ValueError(

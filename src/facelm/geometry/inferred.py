@@ -27,8 +27,9 @@ def infer_scheme(
 ) -> tuple[dict[str, Any], list[str]]:
     """(plain entries of a scheme, names of points whose partner nobody knows).
 
-    Partners follow from left and right in the names; where no name says a side, from where the points lie. `shape` `[K, 2]` is where the points lie on average, x to the right and y down: the outer eye corners are those
-    whose names say so, or the eye points farthest apart; without any, errors are divided by the box.
+    Partners follow from left and right in the names; where no name says a side, from where the points lie. `shape`
+    `[K, 2]` is that place on average, x to the right and y down: the outer eye corners are those whose names say so, or
+    the eye points farthest apart; without any, errors are divided by the box.
     """
     partner = {one: mirror_name(one, set(names)) for one in names}
     index = {one: i for i, one in enumerate(names)}
