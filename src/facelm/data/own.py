@@ -138,7 +138,11 @@ class OwnFaces:
         where = self.files.get("train" if self.split_column else split)
         path = self._path(split, where)
         kind = "folder" if path.is_dir() else path.suffix.lower()
-        readers = {"folder": self._from_pts, ".json": self._from_coco, ".csv": partial(self._from_table, split)}
+        readers: dict[str, Callable[[Path], tuple[list[Annotated], list[str]]]] = {
+            "folder": self._from_pts,
+            ".json": self._from_coco,
+            ".csv": partial(self._from_table, split),
+        }
         if kind not in readers:
             raise ValueError(f"data.{split}={where}: a .json (COCO keypoints), a .csv, or a folder of .pts files")
         if self.split_column and kind != ".csv":

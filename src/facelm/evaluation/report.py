@@ -38,6 +38,7 @@ MEAN_SHAPE = "mean shape"
 """Names the rows of a predictor that puts the average training face into each ground-truth box."""
 
 _COLUMNS = ("subset", "n", "NME", "interval", "inter-pupil", "box", "FR@8", "FR@10", "AUC@8", "AUC@10")
+_NORMALISERS = {"interocular": "inter-ocular", "interpupil": "inter-pupil", "box": "by the box's side"}
 _DISPENSABLE = ("inter-pupil", "box", "AUC@10", "FR@10", "n", "AUC@8")
 """Columns that a narrow terminal loses, the first one first."""
 
@@ -190,7 +191,8 @@ def _rows(result: EvaluationResult, published: Published) -> Iterator[list[str]]
 
 
 def _captions(result: EvaluationResult, published: Published, notes: Sequence[str]) -> list[str]:
-    captions = ["Percent. NME, FR and AUC: inter-ocular. Interval: 95 % bootstrap interval of the NME over faces."]
+    divided = _NORMALISERS[result.scheme.normaliser]
+    captions = [f"Percent. NME, FR and AUC: {divided}. Interval: 95 % bootstrap interval of the NME over faces."]
     if published:
         captions.append(f"{', '.join(published)}: published NME.")
     if result.mean_shape:
@@ -201,12 +203,19 @@ def _captions(result: EvaluationResult, published: Published, notes: Sequence[st
 def _unmeasured(result: EvaluationResult) -> list[str]:
     """What is said of faces without a finite error: how many of each subset, and what their row does with them."""
     rows = {name: row for name, row in result.subsets.items() if row.unmeasured}
+    told = []
+    if result.left_out:
+        told.append(
+            f"{result.left_out} faces are left out: no labels for what divides their errors "
+            f"({_NORMALISERS[result.scheme.normaliser]})."
+        )
     if not rows:
-        return []
+        return told
     counts = ", ".join(f"{row.unmeasured} of {row.n} faces ({name})" for name, row in rows.items())
     return [
+        *told,
         f"No finite landmarks: {counts}. They are not dropped: NME and interval of these rows have no value (-), FR "
-        "counts them as failures, AUC as 0; their errors in per_face.csv are empty."
+        "counts them as failures, AUC as 0; their errors in per_face.csv are empty.",
     ]
 
 

@@ -25,7 +25,7 @@ from facelm.evaluation.metrics import (
     point_distances,
     region_errors,
 )
-from facelm.geometry.landmarks import IBUG68, FloatArray, LandmarkScheme, box_size, interpupil, normaliser
+from facelm.geometry.landmarks import IBUG68, FloatArray, LandmarkScheme, box_size, interpupil, measurable, normaliser
 
 BoolArray = NDArray[np.bool_]
 
@@ -99,14 +99,20 @@ def subset_scores(errors: FaceErrors, mask: BoolArray, *, interval: bool = False
         ValueError: the mask holds no face.
     """
     chosen = errors.nme[mask]
+
+    def mean(values: FloatArray) -> float:
+        """Over the faces that are labelled for it: those without a landmark of the region, say, have no error there."""
+        kept = values[mask & (np.isfinite(values) | ~np.isfinite(errors.nme))]
+        return nme(kept) if kept.size else float("nan")
+
     return SubsetScores(
         n=len(chosen),
         nme=nme(chosen),
-        nme_interpupil=nme(errors.nme_interpupil[mask]),
-        nme_box=nme(errors.nme_box[mask]),
+        nme_interpupil=mean(errors.nme_interpupil),
+        nme_box=mean(errors.nme_box),
         failure_rates=tuple(failure_rate(chosen, t) for t in THRESHOLDS),
         aucs=tuple(auc(chosen, t) for t in THRESHOLDS),
-        regions={name: nme(values[mask]) for name, values in errors.regions.items()},
+        regions={name: mean(values) for name, values in errors.regions.items()},
         interval=bootstrap_interval(chosen) if interval else None,
         unmeasured=int(np.sum(~np.isfinite(chosen))),
     )
@@ -130,7 +136,8 @@ class EvaluationResult:
     """Everything a report shows. Row i of `predictions` and `errors` is the face `names[i]`.
 
     `subsets` are the rows of the table, `masks` their faces; `mean_shape` holds the rows of the mean shape in the
-    ground-truth box, empty when it is not known.
+    ground-truth box, empty when it is not known. `left_out` faces are in no subset: what their errors would be divided
+    by is not labelled.
     """
 
     names: tuple[str, ...]
@@ -140,6 +147,7 @@ class EvaluationResult:
     masks: Mapping[str, BoolArray]
     subsets: Mapping[str, SubsetScores]
     mean_shape: Mapping[str, SubsetScores]
+    left_out: int = 0
 
 
 def evaluate_faces(
@@ -158,7 +166,7 @@ def evaluate_faces(
     Convention: all landmarks are in image pixels.
 
     Raises:
-        ValueError: the lengths do not agree, or a subset is empty.
+        ValueError: the lengths do not agree, a subset is empty, or no face of it has what errors are divided by.
     """
     n = len(predictions.index)
     wrong = {name: len(mask) for name, mask in masks.items() if len(mask) != n}
@@ -168,6 +176,8 @@ def evaluate_faces(
             "Was every face predicted? Names and masks must follow the rows of the predictions"
         )
     side, target = predictions.side, predictions.target
+    length = normaliser(target, scheme, side)
+    masks = {name: mask & measurable(length, scheme, name, mask) for name, mask in masks.items()}
     errors = face_errors(predictions.predicted, target, scheme, side)
     baseline = None if mean_shape_image is None else face_errors(mean_shape_image, target, scheme, side)
     return EvaluationResult(
@@ -178,4 +188,5 @@ def evaluate_faces(
         masks=dict(masks),
         subsets={name: subset_scores(errors, mask, interval=True) for name, mask in masks.items()},
         mean_shape={} if baseline is None else {name: subset_scores(baseline, mask) for name, mask in masks.items()},
+        left_out=int((~(length > 0)).sum()),
     )

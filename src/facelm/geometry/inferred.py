@@ -33,7 +33,8 @@ def infer_scheme(
     """
     partner = {one: mirror_name(one, set(names)) for one in names}
     index = {one: i for i, one in enumerate(names)}
-    pairs = sorted({tuple(sorted((index[one], index[other]))) for one, other in partner.items() if other})
+    found = ((index[one], index[other]) for one, other in partner.items() if other)
+    pairs = sorted({(min(pair), max(pair)) for pair in found})
     alone = [one for one, other in partner.items() if other is None and has_side(one)]
     if not pairs and not alone:
         pairs, lost = mirror_by_place(shape)
@@ -58,7 +59,7 @@ def infer_scheme(
     return plain, alone
 
 
-def mirror_by_place(shape: FloatArray) -> tuple[list[tuple[int, ...]], list[int]]:
+def mirror_by_place(shape: FloatArray) -> tuple[list[tuple[int, int]], list[int]]:
     """(pairs of points, points without a partner) of a face `[K, 2]` that is laid over its own mirror image.
 
     Partners are each other's nearest points; one that is its own lies in the middle. The axis may be tilted by 30
