@@ -56,9 +56,14 @@ def _faces_of_pts(folder: Path) -> list[FloatArray]:
     paths = sorted(folder.rglob("*.pts"))
     if not paths:
         raise FileNotFoundError(f"no .pts file under '{folder}'")
-    lines = read_text(paths[0]).partition("{")[2].partition("}")[0].splitlines()
-    count = sum(bool(line.strip()) for line in lines)
-    return [read_pts(path, num_landmarks=count) for path in paths]
+    first = points_of(paths[0])
+    return [first, *(read_pts(path, num_landmarks=len(first)) for path in paths[1:])]
+
+
+def points_of(path: Path) -> FloatArray:
+    """The landmarks `[K, 2]` of a .pts file, as many as it has; raises ValueError as `read_pts`."""
+    lines = read_text(path).partition("{")[2].partition("}")[0].splitlines()
+    return read_pts(path, num_landmarks=sum(bool(line.strip()) for line in lines))
 
 
 def _mean_shape(faces: Sequence[FloatArray]) -> FloatArray:

@@ -7,16 +7,15 @@ something.
 from __future__ import annotations
 
 import logging
-import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from facelm.data.annotated import Annotated, named, ordered, read_list
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
@@ -24,9 +23,8 @@ from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orie
 from facelm.data.photographs import Photographs
 from facelm.data.plausible import check_in_image, check_pixels, check_shape
 from facelm.data.table import Table, read_table
-from facelm.data.w300.annotations import read_pts, read_text
-from facelm.geometry.affine import FloatArray
-from facelm.geometry.boxes import Box, box_from_landmarks
+from facelm.data.w300.annotations import read_pts
+from facelm.geometry.boxes import box_from_landmarks
 from facelm.geometry.landmarks import IBUG68, LandmarkScheme, get_scheme
 
 log = logging.getLogger(__name__)
@@ -37,21 +35,6 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """What a column of splits may say, in lower case."""
-
-
-@dataclass(frozen=True)
-class Annotated:
-    """A face as a file has it: where, the file, its photograph's path, and how to get points `[K, 2]` and box.
-
-    `points` gives pixels counted from 0, NaN where not labelled, and raises ValueError where they cannot be used.
-    """
-
-    where: str
-    file: Path
-    image_name: str
-    points: Callable[[], FloatArray]
-    box: Box | None = None
-    size: tuple[int, int] | None = None
 
 
 class OwnFaces:
@@ -102,18 +85,24 @@ class OwnFaces:
             FileNotFoundError: no such folder, file or list.
             ValueError: faces that cannot be used, all of them named; no face at all.
         """
-        found, problems = self._annotated(split)
+        faces, problems = self.find(split, list_file)
+        self._report(split, faces, list(problems))
+        return faces
+
+    def find(self, split: str, list_file: str | None = None) -> tuple[list[Face], dict[str, Annotated | None]]:
+        """The faces that can be used, and what is wrong with others, with the annotation where it could be read."""
+        found, told = self._annotated(split)
+        problems: dict[str, Annotated | None] = dict.fromkeys(told)
         if list_file is not None:
-            listed = _read_list(Path(list_file).expanduser(), found)
+            listed = read_list(Path(list_file).expanduser(), found)
             found = {name: one for name, one in found.items() if name in listed}
         faces = []
         for name, annotated in sorted(found.items()):
             try:
                 faces.append(self._face(name, annotated))
             except (ValueError, OSError) as error:
-                problems.append(f"{annotated.where}: {error}")
-        self._report(split, faces, problems)
-        return faces
+                problems[f"{annotated.where}: {error}"] = annotated
+        return faces, problems
 
     def subsets(self) -> list[str]:
         """`val` and `test` where there are files for them."""
@@ -150,7 +139,7 @@ class OwnFaces:
                 f"data.split_column={self.split_column} is a column of a .csv, and data.train={where} is none"
             )
         found, problems = readers[kind](path)
-        return _named(found), problems
+        return named(found), problems
 
     def _path(self, split: str, where: str | None) -> Path:
         """The file or folder of a split: as it is named, or so under the root."""
@@ -181,9 +170,7 @@ class OwnFaces:
         order = self._order(file.names, str(path))
         moved = self.first_pixel or 0
         found = [
-            Annotated(
-                one.where, path, one.image_name, partial(_ordered, one.landmarks, order, moved), one.box, one.size
-            )
+            Annotated(one.where, path, one.image_name, partial(ordered, one.landmarks, order, moved), one.box, one.size)
             for one in file.faces
         ]
         return found, list(file.problems)
@@ -193,7 +180,7 @@ class OwnFaces:
         order = self._order(table.names, str(path))
         moved = self.first_pixel or 0
         return [
-            Annotated(row.where, path, row.image_name, partial(_ordered, row.landmarks, order, moved), row.box)
+            Annotated(row.where, path, row.image_name, partial(ordered, row.landmarks, order, moved), row.box)
             for row in table.rows
             if self.split_column is None or SPLITS[row.split] == split
         ], table.problems
@@ -218,9 +205,7 @@ class OwnFaces:
         return [names.index(name) for name in self.scheme.names]
 
     def _face(self, name: str, annotated: Annotated) -> Face:
-        if annotated.image_name.lower().endswith(".pts"):
-            raise ValueError("there is no photograph of the same name beside it")
-        image = self._photographs.find(annotated.image_name, annotated.file)
+        image = self.photograph(annotated)
         landmarks = annotated.points()
         labelled = np.isfinite(landmarks).all(axis=1)
         orientation = AS_STORED
@@ -241,6 +226,12 @@ class OwnFaces:
         if self.scheme == IBUG68 and labelled.all():
             check_shape(landmarks, str(image))
         return Face(name, image, landmarks, box, name.partition("/")[0], orientation)
+
+    def photograph(self, annotated: Annotated) -> Path:
+        """Where its photograph lies; raises ValueError or FileNotFoundError where that is not known."""
+        if annotated.image_name.lower().endswith(".pts"):
+            raise ValueError("there is no photograph of the same name beside it")
+        return self._photographs.find(annotated.image_name, annotated.file)
 
     def _report(self, split: str, faces: list[Face], problems: list[str]) -> None:
         lines = "".join(f"\n  {problem}" for problem in problems[:200])
@@ -286,30 +277,3 @@ class OwnFaceDataModule(FaceDataModule):
             on_error=on_error,
         )
         super().__init__(root=root, landmarks=landmarks, source=source, **options)
-
-
-def _ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> FloatArray:
-    return (landmarks if order is None else landmarks[order]) - moved
-
-
-def _named(found: Iterable[Annotated]) -> dict[str, Annotated]:
-    """Faces by name; the second of a photograph is NAME:2."""
-    named: dict[str, Annotated] = {}
-    counts: dict[str, int] = {}
-    for annotated in found:
-        name = re.sub(r"\.[A-Za-z0-9]{2,5}$", "", annotated.image_name)
-        counts[name] = number = counts.get(name, 0) + 1
-        named[name if number == 1 else f"{name}:{number}"] = annotated
-    return named
-
-
-def _read_list(path: Path, known: Mapping[str, Annotated]) -> set[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no list file '{path}'; it names faces, one a line")
-    names = {line.strip() for line in read_text(path).splitlines() if line.strip()}
-    if unknown := sorted(names - known.keys()):
-        raise ValueError(
-            f"'{path}': {len(unknown)} of {len(names)} names are no faces, for example '{unknown[0]}'. A name is the "
-            f"photograph's path without ending, like '{min(known, default='')}'"
-        )
-    return names
