@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from facelm.geometry.affine import Image
+    from facelm.geometry.affine import FloatArray, Image
     from facelm.geometry.landmarks import LandmarkScheme
 
 EXAMPLES = """
@@ -20,7 +20,7 @@ examples:
                                                      # its picture, mine.png, lies beside it
 """
 
-_SIZE, _MARGIN = 900, 0.12
+_SIZE, _MARGIN = 1100, 0.08
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,11 +153,32 @@ def numbered(scheme: LandmarkScheme) -> Image:
     canvas = np.full((_SIZE, _SIZE, 3), 255, np.uint8)
     for line in scheme.contours:
         cv2.polylines(canvas, [np.round(places[list(line)]).astype(np.int32)], False, (190, 190, 190), 1, cv2.LINE_AA)
+    taken = [np.array([x - 5, y - 5, x + 5, y + 5]) for x, y in places]
     for i, (x, y) in enumerate(places):
         middle = scheme.mirror[i] == i
         left = places[i, 0] < places[scheme.mirror[i], 0]
         color = (90, 90, 90) if middle else (200, 60, 30) if left else (30, 90, 200)
         cv2.circle(canvas, (round(x), round(y)), 4, color, cv2.FILLED, cv2.LINE_AA)
-        at = (round(x) + 6, round(y) - 5)
+        at = _free_place((float(x), float(y)), 9 * len(str(i)), taken)
         cv2.putText(canvas, str(i), at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
     return canvas
+
+
+def _free_place(point: tuple[float, float], width: int, taken: list[FloatArray]) -> tuple[int, int]:
+    """The lower left corner of a number beside `point` that covers least of what is `taken`, which it joins.
+
+    Rectangles are left, top, right, bottom.
+    """
+    import numpy as np
+
+    def covered(place: FloatArray) -> float:
+        both = [np.minimum(one[2:], place[2:]) - np.maximum(one[:2], place[:2]) for one in taken]
+        return float(sum(side.clip(0).prod() for side in both))
+
+    x, y = point
+    beside = ((6, -5), (6, 14), (-6 - width, -5), (-6 - width, 14), (-width / 2, -8), (-width / 2, 18), (8, 4))
+    corners = [(x + right, y + down) for right, down in (*beside, (-8 - width, 4))]
+    places = [np.array([left, bottom - 11, left + width, bottom]) for left, bottom in corners]
+    best = min(range(len(places)), key=lambda number: covered(places[number]))
+    taken.append(places[best])
+    return round(corners[best][0]), round(corners[best][1])

@@ -83,7 +83,9 @@ def read_coco(path: Path, num_landmarks: int | None = None) -> CocoFile:
     stated: dict[str, str] = {}
     crowds, others = 0, 0
     for position, annotation in enumerate(annotations):
-        where = f"{path.name}: annotation {annotation.get('id', position)}"
+        image_id = annotation.get("image_id")
+        image = images.get(image_id, {}) if isinstance(image_id, int | str) else {}
+        where = f"{path.name}: {image.get('file_name', 'no photograph')}, annotation {annotation.get('id', position)}"
         if annotation.get("iscrowd"):
             crowds += 1
         elif not annotation.get("keypoints"):  # of another task of the same file
