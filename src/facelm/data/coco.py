@@ -20,7 +20,7 @@ from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
 
 MOST_BYTES = 4 * 2**30
-"""Of a JSON file; reading one takes about six times its size in memory."""
+"""Of a JSON file; reading one takes about seven times its size in memory (50 MB of 20 or 98 points were measured)."""
 
 _FAR = 1e7
 
@@ -67,7 +67,7 @@ def read_coco(path: Path, num_landmarks: int | None = None) -> CocoFile:
     if path.stat().st_size > MOST_BYTES:
         size = path.stat().st_size / 2**30
         raise ValueError(
-            f"'{path}' has {size:.1f} GiB, and would take six times that in memory: split it by photograph"
+            f"'{path}' has {size:.1f} GiB, and would take seven times that in memory: split it by photograph"
         )
     try:
         content = checked.mapping(checked.read_json(path, most=MOST_BYTES), "a COCO file")
