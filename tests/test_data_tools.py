@@ -3,12 +3,18 @@
 import csv
 import json
 import logging
+import re
+import shlex
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from conftest import TINY
 from facelm.cli import main as facelm
 from facelm.data.own import OwnFaceDataModule, OwnFaces
 from facelm.data.partition import partition
@@ -18,6 +24,7 @@ from facelm.geometry.landmarks import get_scheme
 from own_data import MIRROR, NAMES, SCHEME, photographs
 
 COUNT = 6
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +256,32 @@ def test_a_photograph_on_both_sides_is_said(drawn, tmp_path, how, caplog):
     with caplog.at_level(logging.WARNING):
         partition(source, **lists)
     assert f"{COUNT if how == 'files' else 1} photographs have faces that train and faces that validate" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_three_commands_of_the_docs_lead_from_an_export_to_overlays(drawn, tmp_path):
+    """As docs/data.md has them, word for word but for the names of files and a tiny network."""
+    cvat(drawn, tmp_path / "export")
+    block = re.search(
+        r"## Your own faces.*?```\n(.*?)```", (ROOT / "docs/data.md").read_text(encoding="utf-8"), re.DOTALL
+    )[1]
+    commands = block.strip().splitlines()
+    assert len(commands) == 3
+    names = {
+        "faces.json": "export/annotations/person_keypoints_default.json",
+        "NEW_PHOTOGRAPHS": "export/images/default",
+        "PHOTOGRAPHS": "export",
+    }
+    for command, more in zip(commands, ([], [*TINY, "trainer.max_epochs=1"], []), strict=True):
+        for name, path in names.items():
+            command = command.replace(name, path)
+        if "/TIME" in command:
+            command = command.replace("outputs/own/TIME", str(next((tmp_path / "outputs/own").iterdir())))
+        program, *words = shlex.split(command)
+        start = [sys.executable, *words] if program == "python" else [sys.executable, "-m", "facelm.cli", *words]
+        done = subprocess.run([*start, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "mine.png").is_file()
+    assert any(path.suffix in (".png", ".jpg") for path in (tmp_path / "results").rglob("*"))
+    found = json.loads(next((tmp_path / "results").rglob("*.json")).read_text(encoding="utf-8"))
+    assert "landmarks" in json.dumps(found)

@@ -171,15 +171,18 @@ def _own_suspects(source: OwnFaces, split: str, scheme: LandmarkScheme) -> list[
             raise ValueError
         return annotated.points()
 
+    def usable(number: int) -> tuple[Path, int]:
+        return faces[number].image, faces[number].orientation
+
+    def landmarks(number: int) -> FloatArray:
+        return faces[number].landmarks_image
+
     suspects = []
     for said, annotated in sorted(problems.items()):
         name = annotated.image_name if annotated else said.partition(": ")[0]
         suspects.append(Suspect(name, said, True, partial(photograph, said), partial(points, said)))
     for number, why in doubts([face.landmarks_image for face in faces], scheme).items():
-        face = faces[number]
-        suspects.append(
-            Suspect(face.name, why, False, lambda f=face: (f.image, f.orientation), lambda f=face: f.landmarks_image)
-        )
+        suspects.append(Suspect(faces[number].name, why, False, partial(usable, number), partial(landmarks, number)))
     _say(split, len(faces), suspects)
     return suspects
 

@@ -47,8 +47,8 @@ class Hashes:
 
 def difference_hash(image: Image) -> Hash:
     """The hash `[4]` of a picture `[H, W, 3]`: which cells of a 17 x 16 grid are brighter than their left neighbour."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)  # whole numbers would tie in even areas
-    grey = cv2.resize(grey, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
+    exact = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)  # whole numbers would tie in even areas
+    grey = cv2.resize(exact, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
     return np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)
 
 

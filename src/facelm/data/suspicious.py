@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ def doubts(landmarks_image: Sequence[FloatArray], scheme: LandmarkScheme) -> dic
     mean = _mean_face(points) if len(points) >= ENOUGH else np.array([complex(x, y) for x, y in scheme.shape])
     fitted = [_fit(mean, face) for face in points]
     away = np.stack([distances for _, _, distances in fitted])
-    usual = np.nanmedian(np.where(np.isfinite(away), away, np.nan), axis=0) if len(points) >= ENOUGH else 0 * away[0]
+    usual = _median(away.astype(np.complex128)).real if len(points) >= ENOUGH else np.zeros(len(mean))
     limit = np.maximum(_ASTRAY, _TIMES * np.nan_to_num(usual))
     found = {}
     for number, (left, tilt, distances) in enumerate(fitted):
@@ -66,9 +67,9 @@ def _mean_face(points: _Complex) -> _Complex:
 
 
 def _median(faces: _Complex) -> _Complex:
-    real, imaginary = (
-        np.ma.median(np.ma.masked_invalid(part), axis=0).filled(np.nan) for part in (faces.real, faces.imag)
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a point that no face has
+        real, imaginary = np.nanmedian(faces.real, axis=0), np.nanmedian(faces.imag, axis=0)
     return np.asarray(real + 1j * imaginary)
 
 
