@@ -29,9 +29,9 @@ SIDE = 16
 """A hash has SIDE x SIDE bits."""
 
 ALIKE = 42
-"""Bits of 256 that may differ. Of 60 photographs of 300W the same one smaller, at JPEG quality 30 or a third brighter
-differs in 18 at most, two faces of 300W-LP from those of 300W that they are in 14 and 35. Other photographs differ in 44
-or more, most in over 70, but for shots of one moment."""
+"""Bits of 256 that may differ. Of 60 photographs of 300W one made smaller, brighter or JPEG of quality 30 differs in
+18 at most, two faces of 300W-LP from those of 300W that they are in 14 and 35. Other photographs differ in 44 or more,
+most in over 70, but for shots of one moment."""
 
 _FACE = 128  # pixels of a face's crop before it is hashed
 
