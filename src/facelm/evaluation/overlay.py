@@ -101,8 +101,8 @@ def draw_face_tile(
     """
     place = landmarks_image
     if truth is not None:  # a point that is not labelled is not shown: there is nothing to compare it with
-        labelled = np.isfinite(truth).all(axis=-1, keepdims=True)
-        landmarks_image, place = np.where(labelled, landmarks_image, np.nan), truth[labelled[:, 0]]
+        labelled = np.asarray(np.isfinite(truth).all(axis=-1))
+        landmarks_image, place = np.where(labelled[:, None], landmarks_image, np.nan), truth[labelled]
     box = box_from_landmarks(place)
     side = round(box.side * margin) if np.isfinite(box.side) else 0
     cut_from_image = crop_matrix(box.center, side, side)  # no change of scale: OpenCV's warp does not antialias
