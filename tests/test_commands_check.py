@@ -1,11 +1,19 @@
 """`facelm check`: what is said of good, doubtful and unusable faces, and the sheet of them."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from facelm.cli import main
 from facelm.data.plausible import doubt
+from facelm.data.suspicious import doubts
+from facelm.data.w300.annotations import write_pts
+from facelm.data.w300.index import index_faces
+from facelm.geometry.landmarks import get_scheme
+from own_data import SCHEME, coco, photographs, write_coco
 from w300_tree import pts_text, some_landmarks, write_image, write_json, write_tree
 
 
@@ -100,3 +108,83 @@ def test_nothing_to_check(tmp_path, capsys):
 
 def test_plain_faces_raise_no_doubt():
     assert not any(doubt(some_landmarks(seed, 20, 300)) for seed in range(20))
+
+
+@pytest.fixture
+def mine(drawn_root, tmp_path):
+    """(folder, content of a COCO file, what checks it): 12 photographs with 20 points each."""
+    faces = photographs(drawn_root, tmp_path / "photos")
+    content = coco(faces, tmp_path / "photos")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SCHEME))
+
+    def checked(*options):
+        write_coco(tmp_path / "faces.json", content)
+        how = ("--landmarks", tmp_path / "mine.yaml", "--train", tmp_path / "faces.json")
+        return check(tmp_path / "photos", *how, *options)
+
+    return tmp_path, content["annotations"], checked
+
+
+def test_one_s_own_faces(mine, capsys):
+    folder, annotations, checked = mine
+    assert checked("--out", folder / "sheet.png") == 0
+    assert "12 faces can be used, 0 are refused, 0 are in doubt" in capsys.readouterr().out
+    eyes = [annotations[2]["keypoints"][3 * i : 3 * i + 3] for i in (10, 13)]
+    annotations[2]["keypoints"][30:33], annotations[2]["keypoints"][39:42] = eyes[1], eyes[0]
+    annotations[4]["keypoints"][21] += 70  # the nose tip
+    annotations[4]["keypoints"][0:3] = [0, 0, 0]
+    annotations[6]["keypoints"] = [0.5, 0.5, 2] * 20
+    assert checked("--out", folder / "sheet.png") == 1
+    told = capsys.readouterr().out
+    assert "11 faces can be used, 1 are refused, 2 are in doubt" in told
+    assert "with points 10 and 13 exchanged" in told
+    assert "point 7 (nose_tip)" in told
+    assert cv2.imread(str(folder / "sheet.png")).shape[1] > 3 * 256
+
+
+def test_few_faces_are_compared_with_the_scheme_s_shape():
+    plain = np.array(get_scheme("ibug68").shape)
+    moved = plain.copy()
+    moved[30, 0] += 150
+    assert list(doubts([100 + 3 * plain, moved], get_scheme("ibug68"))) == [1]
+    assert doubts([moved], get_scheme({"name": "x", "points": 68, "normaliser": "box"})) == {}
+
+
+def changed(image):
+    half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    packed = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_COLOR)
+    bright = np.clip(image * 1.25 + 5, 0, 255).astype(np.uint8)
+    return {"half.png": half, "packed.png": packed, "bright.png": bright}
+
+
+def test_photographs_that_are_in_both_folders(drawn_root, tmp_path, capsys):
+    paths = sorted(drawn_root.rglob("*.jpg"))
+    (tmp_path / "copies").mkdir()
+    for name, image in changed(cv2.imread(str(paths[0]))).items():
+        cv2.imwrite(str(tmp_path / "copies" / name), image)
+    assert check(drawn_root, tmp_path / "copies") == 1
+    told = capsys.readouterr().out
+    assert "3 photographs of" in told
+    assert all(f"{name} is {paths[0]}" in told for name in ("half.png", "packed.png", "bright.png"))
+    (tmp_path / "others").mkdir()
+    for path in paths[1:]:
+        shutil.copy(path, tmp_path / "others" / f"{path.parent.name}_{path.name}")
+    shutil.copy(paths[0], tmp_path / "one.jpg")
+    (tmp_path / "one").mkdir()
+    shutil.move(tmp_path / "one.jpg", tmp_path / "one" / "one.jpg")
+    assert check(tmp_path / "one", tmp_path / "others") == 0
+    assert check(tmp_path / "one", tmp_path / "gone") == 1
+
+
+def test_a_face_that_was_cropped_out_is_found_by_its_points(drawn_root, tmp_path, capsys):
+    """As 300W-LP has crops of 300W's photographs."""
+    face = index_faces(drawn_root, "train")[0]
+    image, (left, top) = cv2.imread(str(face.image)), np.floor(face.landmarks_image.min(axis=0)).astype(int) - 8
+    cut = tmp_path / "crops" / "cut.png"
+    cut.parent.mkdir()
+    left, top = max(left, 0), max(top, 0)
+    cv2.imwrite(str(cut), image[top:, left:])
+    assert check(drawn_root, cut.parent) == 0
+    write_pts(cut.with_suffix(".pts"), face.landmarks_image - (left, top))
+    assert check(drawn_root, cut.parent) == 1
+    assert f"cut.png is {face.image}" in capsys.readouterr().out

@@ -87,6 +87,11 @@ def test_several_faces_of_a_photograph_stay_together(mine, tmp_path):
     assert len({source.group(face) for face in found}) == 12
 
 
+def _as_corners(annotation):
+    left, top, width, height = annotation["bbox"]
+    annotation["bbox"] = [left - 1, top - 1, left + width + 1, top + height + 1]
+
+
 def _nothing(content):
     content["annotations"] = []
 
@@ -101,10 +106,29 @@ MISTAKES = {
         "19 points, and there are to be 20",
     ),
     "other names": (lambda c: c["categories"][0].update(keypoints=[*NAMES[1:], "ear"]), "ear"),
+    "more points": (
+        lambda c: c["annotations"][2].update(keypoints=[1, 1, 2] * 21),
+        "21 points, and there are to be 20",
+    ),
+    "doubled categories": (lambda c: c["categories"].append({"id": 1, "name": "x"}), "categories have an id twice: 1"),
+    "no keypoints": (
+        lambda c: [one.pop("keypoints") for one in c["annotations"]],
+        "none of 12 annotations has keypoints",
+    ),
+    "unreadable": (lambda c: c["images"][3].update(file_name="broken.png"), "'.*broken.png'|broken.png:"),
+    "one name of two photographs": (
+        lambda c: [c["images"][i].update(file_name=f"/{i}/a.png") for i in (3, 4)],
+        "are both 'a.png'",
+    ),
+    "left, top, right, bottom": (lambda c: [_as_corners(one) for one in c["annotations"]], "looks like left, top"),
+    "RLE": (
+        lambda c: [one.update(iscrowd=1, segmentation={"counts": "x", "size": [9, 9]}) for one in c["annotations"]],
+        "no face of 'train'",
+    ),
     "doubled ids": (lambda c: c["annotations"][1].update(id=0), "annotation 0 is there twice"),
     "a doubled image": (lambda c: c["images"][1].update(id=0), "images have an id twice: 0"),
     "no photograph": (lambda c: c["images"][3].update(file_name="gone.png"), "no photograph 'gone.png'"),
-    "out of the folder": (lambda c: c["images"][3].update(file_name="../x.png"), "no path within the folder"),
+    "out of the folder": (lambda c: c["images"][3].update(file_name="../x.png"), "no photograph 'x.png'"),
     "another size": (lambda c: c["images"][3].update(width=7), "the annotations were made on 7 x"),
     "nothing labelled": (lambda c: c["annotations"][3].update(keypoints=[0, 0, 0] * 20), "no point is labelled"),
     "0 to 1": (lambda c: c["annotations"][3].update(keypoints=[0.3, 0.4, 2] * 20), "within 0..1"),
@@ -127,8 +151,45 @@ def test_each_mistake_is_named(mine, tmp_path, what):
     content = copy.deepcopy(coco(faces, folder / "photos"))
     change, said = MISTAKES[what]
     change(content)
+    (folder / "photos" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         read(folder, str(write_coco(tmp_path / "wrong.json", content))).faces("train")
+
+
+def test_small_boxes_that_are_corners_are_said(mine, tmp_path, caplog):
+    """None reaches out of its photograph, so no single one is known to be wrong."""
+    folder, faces = mine
+    content = coco(faces, folder / "photos")
+    for one in content["annotations"]:
+        one["keypoints"][:] = [value if i % 3 == 2 else 40 + value / 10 for i, value in enumerate(one["keypoints"])]
+        xs, ys = one["keypoints"][0::3], one["keypoints"][1::3]
+        one["bbox"] = [min(xs) - 1, min(ys) - 1, max(xs) + 1, max(ys) + 1]
+    with caplog.at_level("WARNING"):
+        read(folder, str(write_coco(tmp_path / "small.json", content))).faces("train")
+    assert "left, top, right, bottom" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (lambda cells: cells[:-1], "line 3: 40 cells"),
+        (lambda cells: [*cells[:2], "1_0", *cells[3:]], "line 3: .*1_0"),
+        (lambda cells: [cells[0], *[""] * 40], "line 3: no point is labelled"),
+        (lambda cells: [cells[0], *(float(cell) / 1000 for cell in cells[1:])], "line 3: .*0..1"),
+        (lambda cells: ["gone.png", *cells[1:]], "line 3: no photograph 'gone.png'"),
+    ],
+)
+def test_each_mistake_of_a_table_is_named_with_its_line(mine, tmp_path, row, said):
+    folder, _ = mine
+    lines = list(csv.reader((folder / "faces.csv").read_text(encoding="utf-8").splitlines()))
+    lines[2] = row(lines[2])
+    with (tmp_path / "wrong.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
+    with pytest.raises(ValueError, match=said):
+        read(folder, str(tmp_path / "wrong.csv")).faces("train")
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        assert len(read(folder, str(tmp_path / "wrong.csv"), on_error="skip").faces("train")) == 11
 
 
 def test_crowds_are_no_faces_and_boxes_may_be_absent(mine, tmp_path):

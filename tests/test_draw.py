@@ -99,3 +99,14 @@ class TestFaceTile:
             draw_face_tile(black(), np.full((68, 2), 5.0))
         with pytest.raises(ValueError, match="finite center"):
             draw_face_tile(black(), np.full((IBUG68.num_landmarks, 2), np.nan))
+
+    def test_a_point_that_is_not_labelled_is_not_drawn(self):
+        """Neither where it was predicted: a face of one's own may lack points."""
+        truth = random_face()
+        truth[5] = np.nan
+        tiles = []
+        for predicted in (random_face() + 1, random_face() + 1):
+            predicted[5] += 20 * len(tiles)
+            tiles.append(draw_face_tile(black(), predicted, truth=truth, size=100))
+        assert tiles[0].any()
+        assert np.array_equal(*tiles)

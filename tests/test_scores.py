@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from facelm.evaluation.metrics import FacePredictions
+from facelm.evaluation.plots import worst_faces
+from facelm.evaluation.report import per_face_csv, summary
 from facelm.evaluation.scores import evaluate_faces, face_errors, subset_masks, subset_scores
 
 
@@ -109,3 +111,31 @@ class TestMistakes:
     def test_empty_subset(self) -> None:
         with pytest.raises(ValueError, match="no faces to measure"):
             evaluate_faces(square_faces([1.0]), ["a"], {"common": np.zeros(1, dtype=bool)})
+
+
+class TestFacesWithoutALength:
+    def test_they_are_left_out_and_counted(self) -> None:
+        """An eye corner that nobody labelled, and two corners in one place: no error, and none that is infinite."""
+        faces = square_faces([1.0, 2.0, 3.0, 4.0])
+        faces.target[1, 36] = np.nan
+        faces.target[2, 45] = faces.target[2, 36]
+        result = evaluate_faces(faces, list("abcd"), subset_masks(["test"] * 4))
+        row = result.subsets["test"]
+        assert (row.n, result.left_out, row.unmeasured) == (2, 2, 0)
+        assert row.nme == pytest.approx(0.025)
+        assert worst_faces(result, 12) == [3, 0]
+        assert any(note.startswith("2 faces are left out") for note in summary(result)["notes"])
+        assert per_face_csv(result).splitlines()[2].startswith("b,,")
+
+    def test_a_region_is_averaged_over_the_faces_that_are_labelled_there(self) -> None:
+        faces = square_faces([1.0, 2.0])
+        faces.target[0, 48:] = np.nan
+        row = evaluate_faces(faces, list("ab"), subset_masks(["test"] * 2)).subsets["test"]
+        assert row.regions["mouth"] == pytest.approx(0.02)
+        assert row.nme == pytest.approx(0.015)
+
+    def test_none_at_all_is_an_error_with_its_cure(self) -> None:
+        faces = square_faces([1.0])
+        faces.target[0, 36] = np.nan
+        with pytest.raises(ValueError, match="normaliser: box"):
+            evaluate_faces(faces, ["a"], subset_masks(["test"]))

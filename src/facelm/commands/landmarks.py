@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from facelm.geometry.affine import FloatArray, Image
     from facelm.geometry.landmarks import LandmarkScheme
 
@@ -18,7 +20,7 @@ examples:
                                                      # its picture, mine.png, lies beside it
 """
 
-_SIZE, _MARGIN = 900, 0.12
+_SIZE, _MARGIN = 1100, 0.08
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add = parser.add_argument
     add("scheme", nargs="?", metavar="NAME", help="a scheme's name or file, or `infer`")
-    add("file", nargs="?", type=Path, metavar="FILE", help="with infer: a COCO-keypoints JSON")
+    add(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="with infer: COCO keypoints (.json), a table (.csv), or a folder of .pts",
+    )
     add("--out", type=Path, metavar="FILE", help="the picture (.png), or with infer the scheme (.yaml)")
     add("--name", metavar="WORD", help="with infer: what the scheme is called (by default the file's name)")
     add("--overwrite", action="store_true", help="with infer: replace a scheme that is there")
@@ -59,50 +67,61 @@ def _infer(args: argparse.Namespace) -> int:
     import numpy as np
     import yaml
 
-    from facelm.data.coco import read_coco
+    from facelm.data.outline import read_outline
     from facelm.files import write_whole
     from facelm.geometry.inferred import infer_scheme
     from facelm.geometry.landmarks import get_scheme
 
     if args.file is None or args.out is None or args.out.suffix not in (".yaml", ".yml"):
-        raise ValueError("facelm landmarks infer FILE.json --out MINE.yaml")
+        raise ValueError(
+            "facelm landmarks infer FILE --out MINE.yaml; FILE is a .json, a .csv or a folder of .pts files"
+        )
     if args.out.exists() and not args.overwrite:
         raise FileExistsError(f"'{args.out}' is there: --overwrite replaces it")
-    file = read_coco(args.file)
-    if not file.faces:
-        raise ValueError(f"'{args.file}' holds no face with keypoints: {'; '.join(file.problems[:3]) or 'none at all'}")
-    names = file.names or tuple(f"point {i}" for i in range(len(file.faces[0].landmarks)))
-    shape = _mean_shape([face.landmarks for face in file.faces if len(face.landmarks) == len(names)])
-    plain, alone = infer_scheme(args.name or args.out.stem, names, file.skeleton, shape)
-    plain["shape"] = np.round(np.nan_to_num(shape), 3).tolist()
+    outline = read_outline(args.file)
+    names = outline.names or tuple(str(i) for i in range(len(outline.shape)))
+    plain, alone = infer_scheme(args.name or args.out.stem, names, outline.skeleton, outline.shape)
+    plain["shape"] = np.round(outline.shape, 3).tolist()
+    if not outline.names:
+        plain["points"] = len(names)
     scheme = get_scheme(plain)
     write_whole(args.out, _HEAD + yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=110))
     _list(scheme)
-    if not file.names:
-        print("\nThe file names no points, so nobody knows which are left and right: write the pairs into `mirror`.")
-    if alone:
-        print(f"\nWithout a partner on the other side, as their names have none: {', '.join(alone)}. See `mirror`.")
-    _draw(scheme, args.out.with_suffix(".png"))
-    print(f"\nscheme: {args.out}, its picture: {args.out.with_suffix('.png')}. Look them over, then:")
-    print("  facelm train experiment=own data=coco data.root=PHOTOGRAPHS \\")
-    print(f"      data.train={args.file} landmarks=file landmarks.file={args.out}")
+    for remark in [*outline.remarks[:5], *_open_questions(scheme, names, alone)]:
+        print(f"\n{remark}")
+    picture = args.out.with_suffix(".png")
+    _draw(scheme, picture)
+    coco = args.file.suffix.lower() == ".json"
+    where = f"data.root={args.file}" if args.file.is_dir() else f"data.root=PHOTOGRAPHS data.train={args.file}"
+    print(f"\nscheme: {args.out}, its picture: {picture}. Look them over, then:")
+    print(f"  facelm train experiment=own data={'coco' if coco else 'folder'} {where} \\")
+    print(f"      landmarks=file landmarks.file={args.out}")
     return 0
 
 
 _HEAD = "# Look it over: the pairs that change places in a mirrored photograph, the outer eye corners, the regions.\n"
 
 
-def _mean_shape(faces: list[FloatArray]) -> FloatArray:
-    """Where the points `[K, 2]` lie on average, from 0 to 1 within the box of a face's labelled points."""
-    import numpy as np
+def _open_questions(scheme: LandmarkScheme, names: Sequence[str], alone: Sequence[str]) -> list[str]:
+    """What only a person knows of an inferred scheme, a sentence each."""
+    from facelm.geometry.inferred import has_side
 
-    inside = []
-    for points in faces:
-        low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
-        inside.append((points - low) / max(float((high - low).max()), 1e-9))
-    stacked = np.stack(inside)
-    known = np.isfinite(stacked)
-    return np.asarray(np.where(known, stacked, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    asked = []
+    if not any(map(has_side, names)):
+        asked.append(
+            "No name says left or right, so the pairs in `mirror` are guessed from where the points lie on average: "
+            "check them, or mirrored photographs teach wrong points"
+        )
+    if alone:
+        asked.append(
+            f"Without a partner on the other side: {', '.join(alone)}. If they have one, write it into `mirror`"
+        )
+    if scheme.normaliser == "box":
+        asked.append(
+            "No outer corners of eyes are known, so errors are divided by the side of the box. To compare with other "
+            "work, write `outer_eyes: [LEFT, RIGHT]` and `normaliser: interocular`"
+        )
+    return asked
 
 
 def _list(scheme: LandmarkScheme) -> None:
@@ -134,11 +153,32 @@ def numbered(scheme: LandmarkScheme) -> Image:
     canvas = np.full((_SIZE, _SIZE, 3), 255, np.uint8)
     for line in scheme.contours:
         cv2.polylines(canvas, [np.round(places[list(line)]).astype(np.int32)], False, (190, 190, 190), 1, cv2.LINE_AA)
+    taken = [np.array([x - 5, y - 5, x + 5, y + 5]) for x, y in places]
     for i, (x, y) in enumerate(places):
         middle = scheme.mirror[i] == i
         left = places[i, 0] < places[scheme.mirror[i], 0]
         color = (90, 90, 90) if middle else (200, 60, 30) if left else (30, 90, 200)
         cv2.circle(canvas, (round(x), round(y)), 4, color, cv2.FILLED, cv2.LINE_AA)
-        at = (round(x) + 6, round(y) - 5)
+        at = _free_place((float(x), float(y)), 9 * len(str(i)), taken)
         cv2.putText(canvas, str(i), at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
     return canvas
+
+
+def _free_place(point: tuple[float, float], width: int, taken: list[FloatArray]) -> tuple[int, int]:
+    """The lower left corner of a number beside `point` that covers least of what is `taken`, which it joins.
+
+    Rectangles are left, top, right, bottom.
+    """
+    import numpy as np
+
+    def covered(place: FloatArray) -> float:
+        both = [np.minimum(one[2:], place[2:]) - np.maximum(one[:2], place[:2]) for one in taken]
+        return float(sum(side.clip(0).prod() for side in both))
+
+    x, y = point
+    beside = ((6, -5), (6, 14), (-6 - width, -5), (-6 - width, 14), (-width / 2, -8), (-width / 2, 18), (8, 4))
+    corners = [(x + right, y + down) for right, down in (*beside, (-8 - width, 4))]
+    places = [np.array([left, bottom - 11, left + width, bottom]) for left, bottom in corners]
+    best = min(range(len(places)), key=lambda number: covered(places[number]))
+    taken.append(places[best])
+    return round(corners[best][0]), round(corners[best][1])

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facelm import checked
+from facelm.data.plausible import check_pixels
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks, cut_box
 
 MOST_BYTES = 4 * 2**30
-"""Of a JSON file; reading one takes about six times its size in memory."""
+"""Of a JSON file; reading one takes about seven times its size in memory (50 MB of 20 or 98 points were measured)."""
 
 _FAR = 1e7
 
@@ -30,7 +31,8 @@ class CocoFace:
     """One annotation: where it stands in its file, its photograph's name and stated (width, height), points and box.
 
     `landmarks` `[K, 2]` are in pixels of the photograph, NaN where not labelled; `occluded` `[K]` are those of
-    visibility 1, which are labelled but hidden.
+    visibility 1, which are labelled but hidden; `corners` says that the bbox would fit the points as left, top, right,
+    bottom, and be another.
     """
 
     where: str
@@ -39,6 +41,7 @@ class CocoFace:
     landmarks: FloatArray
     occluded: NDArray[np.bool_]
     box: Box
+    corners: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,14 @@ class Keys:
 class CocoFile:
     """What a file holds: faces, names of points (empty where it names none), lines between points, and what is wrong.
 
-    `problems` name annotations that cannot be used; `crowds` counts those of groups, which are no faces.
+    `problems` name annotations that cannot be used; `remarks` say what was left out, and what may be wrong.
     """
 
     faces: list[CocoFace]
     names: tuple[str, ...]
     skeleton: tuple[tuple[int, int], ...]
     problems: list[str]
-    crowds: int
+    remarks: list[str]
 
 
 def read_coco(path: Path, num_landmarks: int | None = None, keys: Keys = Keys()) -> CocoFile:
@@ -80,11 +83,12 @@ def read_coco(path: Path, num_landmarks: int | None = None, keys: Keys = Keys())
     if path.stat().st_size > MOST_BYTES:
         size = path.stat().st_size / 2**30
         raise ValueError(
-            f"'{path}' has {size:.1f} GiB, and would take six times that in memory: split it by photograph"
+            f"'{path}' has {size:.1f} GiB, and would take seven times that in memory: split it by photograph"
         )
     try:
         content = checked.mapping(checked.read_json(path, most=MOST_BYTES), "a COCO file")
         images = _by_id(content, "images")
+        _by_id({"categories": [], **content}, "categories")
         names, skeleton = _points(content.get("categories", []))
         annotations = _entries(content, "annotations")
     except ValueError as error:
@@ -92,24 +96,39 @@ def read_coco(path: Path, num_landmarks: int | None = None, keys: Keys = Keys())
     count = num_landmarks or len(names) or None
     faces: list[CocoFace] = []
     problems: list[str] = []
-    crowds = 0
+    stated: dict[str, str] = {}
+    crowds, others = 0, 0
     for position, annotation in enumerate(annotations):
-        where = f"{path.name}: annotation {annotation.get('id', position)}"
+        image_id = annotation.get("image_id")
+        image = images.get(image_id, {}) if isinstance(image_id, int | str) else {}
+        where = f"{path.name}: {image.get('file_name', 'no photograph')}, annotation {annotation.get('id', position)}"
         if annotation.get("iscrowd"):
             crowds += 1
-        elif keys.points in annotation and (keys.valid is None or annotation.get(keys.valid)):  # else of another task
+        elif not annotation.get(keys.points) or not (keys.valid is None or annotation.get(keys.valid)):
+            others += 1  # of another task of the same file
+        else:
             try:
-                face = _face(where, annotation, images, count, keys)
+                face = _face(where, annotation, images, count, keys, stated)
             except ValueError as error:
                 problems.append(f"{where}: {error}")
             else:
                 count = count or len(face.landmarks)
                 faces.append(face)
-    return CocoFile(faces, names, skeleton, problems + _doubled(annotations, path), crowds)
+    if others and not (faces or problems):
+        raise ValueError(
+            f"'{path}': none of {others:,} annotations has keypoints: boxes or masks alone. In CVAT, export COCO "
+            "Keypoints of skeletons; in Label Studio, KeyPointLabels with a model_index"
+        )
+    return CocoFile(faces, names, skeleton, problems + _doubled(annotations, path), _remarks(faces, crowds, others))
 
 
 def _face(
-    where: str, annotation: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]], count: int | None, keys: Keys
+    where: str,
+    annotation: Mapping[str, Any],
+    images: Mapping[Any, Mapping[str, Any]],
+    count: int | None,
+    keys: Keys,
+    stated: dict[str, str],
 ) -> CocoFace:
     if (image := images.get(_id(annotation.get("image_id")))) is None:
         raise ValueError(f"its image_id {checked.shown(annotation.get('image_id'))} is none of the file's images")
@@ -117,7 +136,25 @@ def _face(
     occluded = np.array(annotation[keys.points][2::3]) == 1
     sizes = [image.get(key) for key in ("width", "height")]
     size = None if None in sizes else (_size(sizes[0], "width"), _size(sizes[1], "height"))
-    return CocoFace(where, _file_name(image), size, landmarks, occluded, _box(annotation, landmarks, size, keys))
+    name = _file_name(image)
+    if (other := stated.setdefault(name, image["file_name"])) != image["file_name"]:
+        raise ValueError(
+            f"file_name {checked.shown(image['file_name'])} and {checked.shown(other)} are both '{name}' here"
+        )
+    return CocoFace(where, name, size, landmarks, occluded, *_box(annotation, landmarks, size, keys))
+
+
+def _remarks(faces: Sequence[CocoFace], crowds: int, others: int) -> list[str]:
+    """What was left out, and boxes that all look like corners, although none reaches out of its photograph."""
+    remarks = [f"{crowds:,} groups (iscrowd) are no faces, and left out"] if crowds else []
+    if others:
+        remarks.append(f"{others:,} annotations without keypoints are left out")
+    if len(faces) > 2 and all(face.corners for face in faces):
+        remarks.append(
+            "every bbox fits its points as left, top, right, bottom, and COCO's is x, y, width, height: if so, boxes "
+            "are too large. Convert them, or remove bbox, and boxes follow from the points"
+        )
+    return remarks
 
 
 def _landmarks(keypoints: object, count: int | None) -> FloatArray:
@@ -136,31 +173,37 @@ def _landmarks(keypoints: object, count: int | None) -> FloatArray:
     landmarks[~labelled] = np.nan
     if not labelled.any():
         raise ValueError("no point is labelled (visibility 1 or 2)")
-    if (landmarks[labelled].max() <= 1.0) and labelled.sum() > 1:
-        raise ValueError("its points lie within 0..1: COCO's numbers are pixels; multiply by width and height")
+    check_pixels(landmarks)
     return landmarks
 
 
-def _box(annotation: Mapping[str, Any], landmarks: FloatArray, size: tuple[int, int] | None, keys: Keys) -> Box:
-    """By the `center` and `scale` that mmpose adds, else the square around `bbox`, else around the points."""
+def _box(
+    annotation: Mapping[str, Any], landmarks: FloatArray, size: tuple[int, int] | None, keys: Keys
+) -> tuple[Box, bool]:
+    """By the `center` and `scale` that mmpose adds, else the square around `bbox`, else around the points.
+
+    And whether the bbox would hold the points as left, top, right, bottom too, and be clearly smaller.
+    """
+    points = landmarks[np.isfinite(landmarks).all(axis=1)]
     center, scale, bbox = (annotation.get(key) for key in ("center", "scale", keys.box))
     if center is not None and isinstance(scale, int | float):
         x, y = checked.numbers(center, "center", 2, -_FAR, _FAR)
-        return Box((x, y), 200.0 * checked.number(scale, "scale", 1e-6, _FAR))
+        return Box((x, y), 200.0 * checked.number(scale, "scale", 1e-6, _FAR)), False
     if bbox is None:
-        return box_from_landmarks(landmarks[np.isfinite(landmarks).all(axis=1)])
+        return box_from_landmarks(points), False
     left, top, width, height = checked.numbers(bbox, "bbox", 4, -_FAR, _FAR)
     if width <= 0 or height <= 0:
         raise ValueError(f"bbox {bbox} has no area: it is x, y, width, height")
-    points = landmarks[np.isfinite(landmarks).all(axis=1)]
     if not ((points >= (left, top)) & (points <= (left + width, top + height))).all(axis=1).any():
         raise ValueError(f"no point lies in its bbox {bbox} (x, y, width, height)")
     beyond = size is not None and (left + width > 1.02 * size[0] + 2 or top + height > 1.02 * size[1] + 2)
-    if beyond and ((points >= (left, top)) & (points <= (width, height))).all():
+    inside = bool(((points >= (left, top)) & (points <= (width, height))).all())
+    corners = inside and (left > 0.1 * width or top > 0.1 * height)
+    if beyond and corners:
         raise ValueError(f"bbox {bbox} looks like left, top, right, bottom: COCO's is x, y, width, height")
     if keys.cut and size:
-        return cut_box(np.array([left, top, left + width, top + height]), size)
-    return Box((left + width / 2, top + height / 2), max(width, height))
+        return cut_box(np.array([left, top, left + width, top + height]), size), corners
+    return Box((left + width / 2, top + height / 2), max(width, height)), corners
 
 
 def _points(categories: object) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
@@ -174,11 +217,12 @@ def _points(categories: object) -> tuple[tuple[str, ...], tuple[tuple[int, int],
     names = checked.strings(found[0]["keypoints"], "categories.keypoints", most=10_000)
     if len(set(names)) != len(names):
         raise ValueError(f"categories.keypoints names a point twice: {', '.join(_repeated(names)[:4])}")
-    lines: list[tuple[int, int]] = []
-    for line in _listed(found[0].get("skeleton") or [], "skeleton"):
-        one, other = (int(i) for i in checked.numbers(line, "skeleton", 2, 1, len(names)))
-        lines.append((one - 1, other - 1))  # COCO counts these from 1
-    return names, tuple(lines)
+    lines = _listed(found[0].get("skeleton") or [], "skeleton")
+    drawn = [checked.numbers(line, "skeleton", 2, 0, len(names)) for line in lines]
+    first = 0 if any(0 in line for line in drawn) else 1  # COCO counts points from 1 here; some writers from 0
+    if first == 0 and any(len(names) in line for line in drawn):
+        raise ValueError(f"skeleton counts from 0, and joins point {len(names)}, which is not there")
+    return names, tuple((int(one) - first, int(other) - first) for one, other in drawn)
 
 
 def _by_id(content: Mapping[str, Any], key: str) -> dict[Any, Mapping[str, Any]]:
@@ -212,9 +256,12 @@ def _size(value: object, name: str) -> int:
 
 
 def _file_name(image: Mapping[str, Any]) -> str:
-    name = checked.text(image.get("file_name"), "file_name", longest=4096).replace("\\", "/")
-    if not name or "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise ValueError(f"file_name {checked.shown(name)} is no path within the folder of photographs")
+    """The photograph's path; of one elsewhere, such as ../../media/upload/1/a.jpg or a URL, the file's own name."""
+    stated = checked.text(image.get("file_name"), "file_name", longest=4096).replace("\\", "/")
+    path = PurePosixPath(stated.partition("?")[0] if "://" in stated else stated)
+    name = path.name if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]) else str(path)
+    if name in ("", ".", "..") or "\0" in name:
+        raise ValueError(f"file_name {checked.shown(stated)} names no photograph")
     return name
 
 

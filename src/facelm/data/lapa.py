@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from facelm.data.annotated import Annotated
 from facelm.data.faces import Face
-from facelm.data.own import Annotated
 from facelm.data.published import (
     Forms,
     Found,
@@ -74,7 +74,7 @@ def _from_file(path: Path) -> Annotated:
     if len(lines) != _POINTS + 1 or any(len(line) != 2 for line in lines[1:]):
         raise ValueError(f"'{path}' has {len(lines) - 1} lines of points, and LaPa's have {_POINTS}, two numbers each")
     landmarks = points_of([cell for line in lines[1:] for cell in line], f"'{path}'")
-    return annotated(str(path), f"{path.parent.parent.name}/images/{path.stem}.jpg", landmarks, None)
+    return annotated(str(path), path, f"{path.parent.parent.name}/images/{path.stem}.jpg", landmarks, None)
 
 
 class LapaFaceDataModule(PublishedFaceDataModule):

@@ -6,43 +6,36 @@ something.
 
 from __future__ import annotations
 
-import re
+import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facelm.data.annotated import Annotated, named, ordered, read_list
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
-from facelm.data.plausible import check_in_image, check_shape
-from facelm.data.table import read_table
-from facelm.data.w300.annotations import read_pts, read_text
+from facelm.data.photographs import Photographs
+from facelm.data.plausible import check_in_image, check_pixels, check_shape
+from facelm.data.table import Table, read_table
+from facelm.data.w300.annotations import read_pts
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
 from facelm.geometry.landmarks import IBUG68, LandmarkScheme, get_scheme
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Annotated:
-    """A face as a file has it: where, its photograph's path from the root, and how to get points `[K, 2]` and box.
-
-    `points` gives pixels counted from 0, NaN where not labelled, and raises ValueError where they cannot be used.
-    """
-
-    where: str
-    image_name: str
-    points: Callable[[], FloatArray]
-    box: Box | None = None
-    size: tuple[int, int] | None = None
-    occluded: NDArray[np.bool_] | None = None
-    subsets: tuple[str, ...] = ()
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What a column of splits may say, in lower case."""
 
 
 class OwnFaces:
@@ -53,6 +46,7 @@ class OwnFaces:
         scheme: what the points are.
         files: by split (`train`, `val`, `test`): a COCO-keypoints .json, a table .csv, or a folder with .pts files
             beside their photographs; a path, else one under `root`. None for `train` is `root` itself.
+        split_column: the column of the table for `train` that says train, val or test; `files` then name no others.
         first_pixel: what the numbers call the first pixel; None: 1 in .pts, 0 in the others.
         exif: "apply" turns photographs by their EXIF orientation, as viewers and annotation tools show them; "ignore"
             does not.
@@ -70,6 +64,7 @@ class OwnFaces:
         scheme: LandmarkScheme,
         files: Mapping[str, str | None],
         *,
+        split_column: str | None = None,
         first_pixel: int | None = None,
         exif: str = "apply",
         on_error: str = "raise",
@@ -79,6 +74,11 @@ class OwnFaces:
                 raise ValueError(f"data.{name}={value!r} is none of {', '.join(known)}")
         self.root, self.scheme, self.files = root, scheme, files
         self.first_pixel, self.exif, self.on_error = first_pixel, exif, on_error
+        self.split_column, self._photographs = split_column, Photographs(root)
+        if split_column and (files.get("val") or files.get("test")):
+            raise ValueError(
+                f"data.split_column={split_column} says which rows are val and test: leave out data.val and test"
+            )
 
     def faces(self, split: str, list_file: str | None = None) -> list[Face]:
         """The faces of a split, sorted by name: the photograph's path without ending, `:2` and on for its further ones.
@@ -87,21 +87,30 @@ class OwnFaces:
             FileNotFoundError: no such folder, file or list.
             ValueError: faces that cannot be used, all of them named; no face at all.
         """
-        found, problems = self._annotated(split)
+        faces, problems = self.find(split, list_file)
+        self._report(split, faces, list(problems))
+        return faces
+
+    def find(self, split: str, list_file: str | None = None) -> tuple[list[Face], dict[str, Annotated | None]]:
+        """The faces that can be used, and what is wrong with others, with the annotation where it could be read."""
+        found, told = self._annotated(split)
+        problems: dict[str, Annotated | None] = dict.fromkeys(told)
         if list_file is not None:
-            listed = _read_list(Path(list_file).expanduser(), found)
+            listed = read_list(Path(list_file).expanduser(), found)
             found = {name: one for name, one in found.items() if name in listed}
         faces = []
         for name, annotated in sorted(found.items()):
             try:
                 faces.append(self._face(name, annotated))
             except (ValueError, OSError) as error:
-                problems.append(f"{annotated.where}: {error}")
-        self._report(split, faces, problems)
-        return faces
+                problems[f"{annotated.where}: {error}"] = annotated
+        return faces, problems
 
     def subsets(self) -> list[str]:
         """`val` and `test` where there are files for them."""
+        if self.split_column:
+            there = {SPLITS[row.split] for row in self._table(self._path("train", self.files["train"])).rows}
+            return [name for name in ("val", "test") if name in there]
         return [name for name in self.files if name != "train" and self.files[name]]
 
     def group(self, face: Face) -> str:
@@ -117,20 +126,31 @@ class OwnFaces:
 
     def _annotated(self, split: str) -> tuple[dict[str, Annotated], list[str]]:
         """The split's faces by name, and what is wrong with others."""
-        where = self.files.get(split)
-        path = self.root if where is None else Path(where).expanduser()
-        if where is not None and not path.exists():
-            path = self.root / where
-        if not path.exists():
-            raise FileNotFoundError(
-                f"data.{split}={where}: no such file or folder, nor one under data.root={self.root}"
-            )
+        where = self.files.get("train" if self.split_column else split)
+        path = self._path(split, where)
         kind = "folder" if path.is_dir() else path.suffix.lower()
-        readers = {"folder": self._from_pts, ".json": self._from_coco, ".csv": self._from_table}
+        readers: dict[str, Callable[[Path], tuple[list[Annotated], list[str]]]] = {
+            "folder": self._from_pts,
+            ".json": self._from_coco,
+            ".csv": partial(self._from_table, split),
+        }
         if kind not in readers:
             raise ValueError(f"data.{split}={where}: a .json (COCO keypoints), a .csv, or a folder of .pts files")
+        if self.split_column and kind != ".csv":
+            raise ValueError(
+                f"data.split_column={self.split_column} is a column of a .csv, and data.train={where} is none"
+            )
         found, problems = readers[kind](path)
-        return _named(found), problems
+        return named(found), problems
+
+    def _path(self, split: str, where: str | None) -> Path:
+        """The file or folder of a split: as it is named, or so under the root."""
+        if where is None:
+            return self.root
+        for path in (Path(where).expanduser(), self.root / where):
+            if path.exists():
+                return path
+        raise FileNotFoundError(f"data.{split}={where}: no such file or folder, nor one under data.root={self.root}")
 
     def _from_pts(self, folder: Path) -> tuple[list[Annotated], list[str]]:
         first = 1 if self.first_pixel is None else self.first_pixel
@@ -139,29 +159,40 @@ class OwnFaces:
             beside = (path.with_suffix(case) for e in IMAGE_ENDINGS for case in (e, e.upper()))
             image = next((one for one in beside if one.is_file()), path)
             name = image.relative_to(self.root) if image.is_relative_to(self.root) else image.absolute()
-            found.append(Annotated(str(path), str(name), partial(read_pts, path, first, self.scheme.num_landmarks)))
+            points = partial(read_pts, path, first, self.scheme.num_landmarks)
+            found.append(Annotated(str(path), path, str(name), points))
         if not found:
             raise FileNotFoundError(f"no .pts file under '{folder}': one beside each photograph, of the same name")
         return found, []
 
     def _from_coco(self, path: Path) -> tuple[list[Annotated], list[str]]:
         file = read_coco(path, self.scheme.num_landmarks)
+        for remark in file.remarks:
+            log.warning(f"'{path}': {remark}")
         order = self._order(file.names, str(path))
         moved = self.first_pixel or 0
         found = [
-            Annotated(one.where, one.image_name, partial(_ordered, one.landmarks, order, moved), one.box, one.size)
+            Annotated(one.where, path, one.image_name, partial(ordered, one.landmarks, order, moved), one.box, one.size)
             for one in file.faces
         ]
         return found, list(file.problems)
 
-    def _from_table(self, path: Path) -> tuple[list[Annotated], list[str]]:
-        names, rows = read_table(path, self.scheme.num_landmarks)
-        order = self._order(names if self.scheme.names else (), str(path))
+    def _from_table(self, split: str, path: Path) -> tuple[list[Annotated], list[str]]:
+        table = self._table(path)
+        order = self._order(table.names, str(path))
         moved = self.first_pixel or 0
         return [
-            Annotated(row.where, row.image_name, partial(_ordered, row.landmarks, order, moved), row.box)
-            for row in rows
-        ], []
+            Annotated(row.where, path, row.image_name, partial(ordered, row.landmarks, order, moved), row.box)
+            for row in table.rows
+            if self.split_column is None or SPLITS[row.split] == split
+        ], table.problems
+
+    def _table(self, path: Path) -> Table:
+        table = read_table(path, self.scheme.num_landmarks, self.split_column)
+        if self.split_column and (unknown := sorted({row.split for row in table.rows} - SPLITS.keys())):
+            said = ", ".join(map(repr, unknown[:4]))
+            raise ValueError(f"'{path}': the column {self.split_column!r} says {said}; known: {', '.join(SPLITS)}")
+        return table
 
     def _order(self, names: tuple[str, ...], where: str) -> list[int] | None:
         """Where the scheme's points stand in a file that names its own; None: as the scheme has them."""
@@ -176,7 +207,7 @@ class OwnFaces:
         return [names.index(name) for name in self.scheme.names]
 
     def _face(self, name: str, annotated: Annotated) -> Face:
-        image = self._photograph(annotated.image_name)
+        image = self.photograph(annotated)
         landmarks = annotated.points()
         labelled = np.isfinite(landmarks).all(axis=1)
         orientation = AS_STORED
@@ -190,8 +221,9 @@ class OwnFaces:
                 f"{annotated.size[1]}"
             )
         box = annotated.box or self._box(landmarks[labelled], size)
+        check_pixels(landmarks)
         if not box.side > 0:
-            raise ValueError("all its points are one, so it has no box")
+            raise ValueError("one point is labelled, and no box is given")
         check_in_image(image, size, landmarks, box)
         if self.like_300w and self.scheme == IBUG68 and labelled.all():
             check_shape(landmarks, str(image))
@@ -202,13 +234,11 @@ class OwnFaces:
         """Of a face without one, from its labelled points `[L, 2]` on a photograph of `size` (width, height)."""
         return box_from_landmarks(landmarks)
 
-    def _photograph(self, name: str) -> Path:
-        for path in (self.root / name, self.root / "images" / name, self.root / Path(name).name):
-            if path.is_file():
-                if path.suffix.lower() == ".pts":
-                    raise ValueError("there is no photograph of the same name beside it")
-                return path
-        raise FileNotFoundError(f"no photograph '{name}' under data.root={self.root}")
+    def photograph(self, annotated: Annotated) -> Path:
+        """Where its photograph lies; raises ValueError or FileNotFoundError where that is not known."""
+        if annotated.image_name.lower().endswith(".pts"):
+            raise ValueError("there is no photograph of the same name beside it")
+        return self._photographs.find(annotated.image_name, annotated.file)
 
     def _report(self, split: str, faces: list[Face], problems: list[str]) -> None:
         lines = "".join(f"\n  {problem}" for problem in problems[:200])
@@ -232,44 +262,25 @@ class OwnFaceDataModule(FaceDataModule):
         train: str | None = None,
         val: str | None = None,
         test: str | None = None,
+        split_column: str | None = None,
         first_pixel: int | None = None,
         exif: Literal["apply", "ignore"] = "apply",
         on_error: Literal["raise", "skip"] = "raise",
         **options: Any,
     ) -> None:
+        scheme = get_scheme(landmarks)
+        if scheme.num_landmarks > 2 and scheme.mirror == tuple(range(scheme.num_landmarks)):
+            log.warning(
+                f"the scheme {scheme.name} has no `mirror`, so left and right stay in mirrored photographs: "
+                "write the pairs into it, or set augment.geometry.flip_probability=0 and inference.flip=none"
+            )
         source = OwnFaces(
             Path(root).expanduser(),
-            get_scheme(landmarks),
+            scheme,
             {"train": train, "val": val, "test": test},
+            split_column=split_column,
             first_pixel=first_pixel,
             exif=exif,
             on_error=on_error,
         )
         super().__init__(root=root, landmarks=landmarks, source=source, **options)
-
-
-def _ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> FloatArray:
-    return (landmarks if order is None else landmarks[order]) - moved
-
-
-def _named(found: Iterable[Annotated]) -> dict[str, Annotated]:
-    """Faces by name; the second of a photograph is NAME:2."""
-    named: dict[str, Annotated] = {}
-    counts: dict[str, int] = {}
-    for annotated in found:
-        name = re.sub(r"\.[A-Za-z0-9]{2,5}$", "", annotated.image_name)
-        counts[name] = number = counts.get(name, 0) + 1
-        named[name if number == 1 else f"{name}:{number}"] = annotated
-    return named
-
-
-def _read_list(path: Path, known: Mapping[str, Annotated]) -> set[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no list file '{path}'; it names faces, one a line")
-    names = {line.strip() for line in read_text(path).splitlines() if line.strip()}
-    if unknown := sorted(names - known.keys()):
-        raise ValueError(
-            f"'{path}': {len(unknown)} of {len(names)} names are no faces, for example '{unknown[0]}'. A name is the "
-            f"photograph's path without ending, like '{min(known, default='')}'"
-        )
-    return names

@@ -170,3 +170,17 @@ def check_in_image(image: Path, size: tuple[int, int], landmarks_image: FloatArr
             f"{image}: point {farthest} at ({x:.0f}, {y:.0f}) lies far outside the {size[0]}x{size[1]} pixels; "
             "is the image resized or cropped, or of another annotation?"
         )
+
+
+def check_pixels(landmarks_image: FloatArray) -> None:
+    """Refuses landmarks `[K, 2]` whose numbers are no pixels, or are one point; NaN is passed over.
+
+    Raises:
+        ValueError: two or more lie within one pixel.
+    """
+    labelled = landmarks_image[np.isfinite(landmarks_image).all(axis=1)]
+    if len(labelled) > 1 and np.ptp(labelled, axis=0).max() <= 1:
+        raise ValueError(
+            "all its points lie within one pixel: numbers are pixels of the photograph. Multiply those that lie within "
+            "0..1 by its width and height"
+        )

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facelm import checked
+from facelm.data.annotated import Annotated
 from facelm.data.coco import Keys, read_coco
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
 from facelm.data.images import IMAGE_ENDINGS
-from facelm.data.own import Annotated, OwnFaces
+from facelm.data.own import OwnFaces
 from facelm.data.table import read_table
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks, cut_box
@@ -139,7 +140,7 @@ class PublishedFaces(OwnFaces):
 
     def _has_photograph(self, one: Annotated) -> bool:
         try:
-            return self._photograph(one.image_name).is_file()
+            return self.photograph(one).is_file()
         except (OSError, ValueError):
             return False
 
@@ -187,15 +188,18 @@ class PublishedFaces(OwnFaces):
     def _from_mmpose(self, path: Path) -> Found:
         file = read_coco(path, self.scheme.num_landmarks, self.keys)
         return [
-            annotated(one.where, one.image_name, one.landmarks, one.box, one.size, one.occluded) for one in file.faces
+            annotated(one.where, path, one.image_name, one.landmarks, one.box, one.size, one.occluded)
+            for one in file.faces
         ], list(file.problems)
 
     def _from_hrnet(self, path: Path) -> Found:
-        _, rows = read_table(path, self.scheme.num_landmarks)
-        return [annotated(row.where, row.image_name, row.landmarks, row.box) for row in rows], []
+        table = read_table(path, self.scheme.num_landmarks)
+        found = [annotated(row.where, path, row.image_name, row.landmarks, row.box) for row in table.rows]
+        return found, table.problems
 
-    def _photograph(self, name: str) -> Path:
+    def photograph(self, annotated: Annotated) -> Path:
         """By its path in one of the folders, else by its file name anywhere under `root`."""
+        name = annotated.image_name
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"{checked.shown(name)} is no path within the folder of photographs")
         for folder in self.photographs:
@@ -245,6 +249,7 @@ class PublishedFaceDataModule(FaceDataModule):
 
 def annotated(
     where: str,
+    file: Path,
     image_name: str,
     landmarks: FloatArray,
     box: Box | None,
@@ -254,7 +259,7 @@ def annotated(
 ) -> Annotated:
     """A face whose points `[K, 2]` are read already, in pixels counted from 0."""
     get: Callable[[], FloatArray] = partial(np.asarray, landmarks)
-    return Annotated(where, image_name, get, box, size, occluded, tuple(subsets))
+    return Annotated(where, file, image_name, get, box, size, occluded, tuple(subsets))
 
 
 def converted(pattern: str, splits: Mapping[str, Sequence[str]], forms: Sequence[str] = ("json", "csv")) -> Forms:

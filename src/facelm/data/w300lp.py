@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from facelm.data.annotated import Annotated
 from facelm.data.faces import Face
-from facelm.data.own import Annotated
 from facelm.data.published import (
     Forms,
     Found,
@@ -70,7 +70,7 @@ class W300LpFaces(PublishedFaces):
         apart = self.root / "landmarks" / folder / f"{image.stem}_pts.mat"
         path, key = (apart, "pts_2d") if apart.is_file() else (beside, "pt2d")
         landmarks = _points_in(path, key)
-        return annotated(str(path), f"{folder}/{image.name}", landmarks, None)
+        return annotated(str(path), path, f"{folder}/{image.name}", landmarks, None)
 
     def _box(self, landmarks: FloatArray, size: tuple[int, int]) -> Box:
         return tight_cut_box(landmarks, size)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from facelm.data.own import Annotated
+from facelm.data.annotated import Annotated
 from facelm.data.published import Forms, Found, PublishedFaceDataModule, PublishedFaces, annotated, converted, points_of
 from facelm.data.w300.annotations import read_text
 from facelm.geometry.boxes import box_from_landmarks
@@ -46,14 +46,15 @@ class WflwFaces(PublishedFaces):
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             if line.strip():
                 try:
-                    found.append(_from_line(line, f"{path.name}: line {number}"))
+                    found.append(_from_line(line, path, number))
                 except ValueError as error:
                     problems.append(str(error))
         return found, problems
 
 
-def _from_line(line: str, where: str) -> Annotated:
+def _from_line(line: str, path: Path, number: int) -> Annotated:
     """98 points, a rectangle that nothing here uses, six attributes of 0 or 1, and the photograph."""
+    where = f"{path.name}: line {number}"
     wanted = _NUMBERS + _RECTANGLE + len(ATTRIBUTES) + 1
     cells = line.split(maxsplit=wanted - 1)
     if len(cells) != wanted:
@@ -63,7 +64,7 @@ def _from_line(line: str, where: str) -> Annotated:
     if not set(flags) <= {"0", "1"}:
         raise ValueError(f"{where}: an attribute is 0 or 1, got {' '.join(flags)[:80]}")
     subsets = [name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag == "1"]
-    return annotated(where, cells[-1].strip(), landmarks, box_from_landmarks(landmarks), subsets=subsets)
+    return annotated(where, path, cells[-1].strip(), landmarks, box_from_landmarks(landmarks), subsets=subsets)
 
 
 class WflwFaceDataModule(PublishedFaceDataModule):

@@ -31,6 +31,8 @@ def read_face_errors(run: Path) -> dict[str, dict[str, float]]:
     errors: dict[str, dict[str, float]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
+            if not row["subset"]:  # what its error would be divided by is not labelled
+                continue
             if not row["nme"]:
                 raise ValueError(f"{path}: '{row['name']}' has no finite error, so no difference can be averaged")
             for subset in row["subset"].split("+"):

@@ -92,13 +92,18 @@ def draw_face_tile(
     """The face cut out of `image` as `[size, size, 3]` with its landmarks `[K, 2]` drawn at that size.
 
     The cut is a square of `margin` times the face's box, that of `truth` where it is given; black outside the image.
+    Points that are NaN in `truth` are not drawn.
 
     Convention: landmarks are in image pixels.
 
     Raises:
         ValueError: the landmarks that say where the face is are not finite, or all in one place.
     """
-    box = box_from_landmarks(landmarks_image if truth is None else truth)
+    place = landmarks_image
+    if truth is not None:  # a point that is not labelled is not shown: there is nothing to compare it with
+        labelled = np.asarray(np.isfinite(truth).all(axis=-1))
+        landmarks_image, place = np.where(labelled[:, None], landmarks_image, np.nan), truth[labelled]
+    box = box_from_landmarks(place)
     side = round(box.side * margin) if np.isfinite(box.side) else 0
     cut_from_image = crop_matrix(box.center, side, side)  # no change of scale: OpenCV's warp does not antialias
     shrinks = side > size

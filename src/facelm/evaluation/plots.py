@@ -109,9 +109,13 @@ def regions_plot(result: EvaluationResult) -> bytes:
 
 
 def worst_faces(result: EvaluationResult, count: int) -> list[int]:
-    """Rows of the `count` faces with the largest error, worst first; an error that is not a number is the worst."""
+    """Rows of the `count` faces with the largest error, worst first; an error that is not a number is the worst.
+
+    Faces of no subset, which are not measured, are not among them.
+    """
     errors = np.nan_to_num(result.errors.nme, nan=np.inf, posinf=np.inf)
-    return [int(row) for row in np.argsort(-errors, kind="stable")[:count]]
+    measured = np.any(list(result.masks.values()), axis=0)
+    return [int(row) for row in np.argsort(-errors, kind="stable") if measured[row]][:count]
 
 
 def worst_plot(result: EvaluationResult, image_of: ImageOf, *, count: int = 12) -> bytes:

@@ -209,12 +209,19 @@ def _captions(result: EvaluationResult, published: Published, notes: Sequence[st
 def _unmeasured(result: EvaluationResult) -> list[str]:
     """What is said of faces without a finite error: how many of each subset, and what their row does with them."""
     rows = {name: row for name, row in result.subsets.items() if row.unmeasured}
+    told = []
+    if result.left_out:
+        told.append(
+            f"{result.left_out} faces are left out: no labels for what divides their errors "
+            f"({NORMALISED[result.scheme.normaliser]})."
+        )
     if not rows:
-        return []
+        return told
     counts = ", ".join(f"{row.unmeasured} of {row.n} faces ({name})" for name, row in rows.items())
     return [
+        *told,
         f"No finite landmarks: {counts}. They are not dropped: NME and interval of these rows have no value (-), FR "
-        "counts them as failures, AUC as 0; their errors in per_face.csv are empty."
+        "counts them as failures, AUC as 0; their errors in per_face.csv are empty.",
     ]
 
 

@@ -25,7 +25,7 @@ from facelm.evaluation.metrics import (
     point_distances,
     region_errors,
 )
-from facelm.geometry.landmarks import IBUG68, FloatArray, LandmarkScheme, box_size, interpupil, normaliser
+from facelm.geometry.landmarks import IBUG68, FloatArray, LandmarkScheme, box_size, interpupil, measurable, normaliser
 
 BoolArray = NDArray[np.bool_]
 
@@ -85,6 +85,12 @@ class Score:
     of: Callable[[FaceErrors], float]
 
 
+def _mean(values: FloatArray, errors: FaceErrors) -> float:
+    """Over the faces that are labelled for it: those without a landmark of the region, say, have no error there."""
+    kept = values[np.isfinite(values) | ~np.isfinite(errors.nme)]
+    return nme(kept) if kept.size else float("nan")
+
+
 def _at(threshold: float, name: str, of: Callable[[FloatArray, float], float]) -> Score:
     """A score of `nme` at a threshold."""
     return Score(f"{name}@{100 * threshold:g}", lambda errors: of(errors.nme, threshold))
@@ -92,8 +98,8 @@ def _at(threshold: float, name: str, of: Callable[[FloatArray, float], float]) -
 
 SCORES: Mapping[str, Score] = {
     "nme": Score("NME", lambda errors: nme(errors.nme)),
-    "nme_interpupil": Score("inter-pupil", lambda errors: nme(errors.nme_interpupil)),
-    "nme_box": Score("box", lambda errors: nme(errors.nme_box)),
+    "nme_interpupil": Score("inter-pupil", lambda errors: _mean(errors.nme_interpupil, errors)),
+    "nme_box": Score("box", lambda errors: _mean(errors.nme_box, errors)),
     **{f"fr@{100 * t:g}": _at(t, "FR", failure_rate) for t in THRESHOLDS},
     **{f"auc@{100 * t:g}": _at(t, "AUC", auc) for t in THRESHOLDS},
 }
@@ -139,7 +145,7 @@ def subset_scores(errors: FaceErrors, mask: BoolArray, *, interval: bool = False
     return SubsetScores(
         n=len(chosen.nme),
         scores={name: score.of(chosen) for name, score in SCORES.items()},
-        regions={name: nme(values) for name, values in chosen.regions.items()},
+        regions={name: _mean(values, chosen) for name, values in chosen.regions.items()},
         interval=bootstrap_interval(chosen.nme) if interval else None,
         unmeasured=int(np.sum(~np.isfinite(chosen.nme))),
     )
@@ -168,7 +174,8 @@ class EvaluationResult:
     """Everything a report shows. Row i of `predictions` and `errors` is the face `names[i]`.
 
     `subsets` are the rows of the table, `masks` their faces; `mean_shape` holds the rows of the mean shape in the
-    ground-truth box, empty when it is not known.
+    ground-truth box, empty when it is not known. `left_out` faces are in no subset: what their errors would be divided
+    by is not labelled.
     """
 
     names: tuple[str, ...]
@@ -178,6 +185,7 @@ class EvaluationResult:
     masks: Mapping[str, BoolArray]
     subsets: Mapping[str, SubsetScores]
     mean_shape: Mapping[str, SubsetScores]
+    left_out: int = 0
 
 
 def evaluate_faces(
@@ -197,7 +205,7 @@ def evaluate_faces(
     Convention: all landmarks are in image pixels.
 
     Raises:
-        ValueError: the lengths do not agree, or a subset is empty.
+        ValueError: the lengths do not agree, a subset is empty, or no face of it has what errors are divided by.
     """
     n = len(predictions.index)
     wrong = {name: len(mask) for name, mask in masks.items() if len(mask) != n}
@@ -207,6 +215,8 @@ def evaluate_faces(
             "Was every face predicted? Names and masks must follow the rows of the predictions"
         )
     side, target = predictions.side, predictions.target
+    length = normaliser(target, scheme, side)
+    masks = {name: mask & measurable(length, scheme, name, mask) for name, mask in masks.items()}
     errors = face_errors(predictions.predicted, target, scheme, side, compared)
     baseline = None if mean_shape_image is None else face_errors(mean_shape_image, target, scheme, side, compared)
     return EvaluationResult(
@@ -217,4 +227,5 @@ def evaluate_faces(
         masks=dict(masks),
         subsets={name: subset_scores(errors, mask, interval=True) for name, mask in masks.items()},
         mean_shape={} if baseline is None else {name: subset_scores(baseline, mask) for name, mask in masks.items()},
+        left_out=int((~(length > 0)).sum()),
     )

@@ -25,15 +25,20 @@ _REGIONS = {
 def infer_scheme(
     name: str, names: Sequence[str], skeleton: Sequence[tuple[int, int]], shape: FloatArray
 ) -> tuple[dict[str, Any], list[str]]:
-    """(plain entries of a scheme, names of points whose name has a side but whose partner is not there).
+    """(plain entries of a scheme, names of points whose partner nobody knows).
 
-    `shape` `[K, 2]` is where the points lie on average, x to the right and y down: the outer eye corners are those
-    whose names say so, or the eye points farthest apart; without any, errors are divided by the box.
+    Partners follow from left and right in the names; where no name says a side, from where the points lie. `shape`
+    `[K, 2]` is that place on average, x to the right and y down: the outer eye corners are those whose names say so, or
+    the eye points farthest apart; without any, errors are divided by the box.
     """
     partner = {one: mirror_name(one, set(names)) for one in names}
     index = {one: i for i, one in enumerate(names)}
-    pairs = sorted({tuple(sorted((index[one], index[other]))) for one, other in partner.items() if other})
+    found = ((index[one], index[other]) for one, other in partner.items() if other)
+    pairs = sorted({(min(pair), max(pair)) for pair in found})
     alone = [one for one, other in partner.items() if other is None and has_side(one)]
+    if not pairs and not alone:
+        pairs, lost = mirror_by_place(shape)
+        alone = [names[i] for i in lost]
     regions: dict[str, list[int]] = {}
     for one in names:
         regions.setdefault(region_of(one), []).append(index[one])
@@ -52,6 +57,25 @@ def infer_scheme(
         left, right = sorted(widest, key=lambda point: float(shape[point, 0]))
         plain |= {"normaliser": "interocular", "outer_eyes": [left, right]}
     return plain, alone
+
+
+def mirror_by_place(shape: FloatArray) -> tuple[list[tuple[int, int]], list[int]]:
+    """(pairs of points, points without a partner) of a face `[K, 2]` that is laid over its own mirror image.
+
+    Partners are each other's nearest points; one that is its own lies in the middle. The axis may be tilted by 30
+    degrees.
+    """
+    centred = shape - shape.mean(axis=0)
+    best = np.full((len(shape), len(shape)), np.inf)
+    for degrees in range(-30, 31, 2):
+        axis = np.radians(2 * degrees)
+        mirrored = centred @ np.array([[-np.cos(axis), -np.sin(axis)], [-np.sin(axis), np.cos(axis)]])
+        away = np.linalg.norm(centred[:, None] - mirrored[None], axis=2)
+        if away.min(axis=1).sum() < best.min(axis=1).sum():
+            best = away
+    nearest = best.argmin(axis=1)
+    pairs = [(i, int(j)) for i, j in enumerate(nearest) if i < j and nearest[j] == i]
+    return pairs, [i for i, j in enumerate(nearest) if nearest[j] != i]
 
 
 def mirror_name(name: str, known: set[str]) -> str | None:

@@ -158,6 +158,24 @@ def normaliser(landmarks: FloatArray, scheme: LandmarkScheme, side: FloatArray |
     return np.full(landmarks.shape[:-2], np.nan) if side is None else side
 
 
+def measurable(
+    length: FloatArray, scheme: LandmarkScheme, name: str, among: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Which faces have a `length` `[N]` (see `normaliser`) to divide their error by, `[N]`: others are not measured.
+
+    Raises:
+        ValueError: none of those `among` `[N]` has; `name` says what they are.
+    """
+    known = np.asarray(length > 0)  # not where it is NaN
+    asked = known if among is None else known[among]
+    if len(asked) and not asked.any():
+        raise ValueError(
+            f"none of the {len(asked)} faces of {name} has labels for what errors are divided by ({scheme.normaliser} "
+            f"of the scheme {scheme.name}): `normaliser: box` in the scheme measures all"
+        )
+    return known
+
+
 def interocular(landmarks: FloatArray, scheme: LandmarkScheme = IBUG68) -> FloatArray:
     """Distance of the outer eye corners, `[N]` for landmarks `[N, K, 2]`; 300W's usual normaliser; NaN without them."""
     if not scheme.outer_eyes:

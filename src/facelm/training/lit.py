@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from facelm.evaluation.metrics import LandmarkErrors, labelled, nme, per_face_error, point_distances
 from facelm.geometry.boxes import box_side_image
-from facelm.geometry.landmarks import normaliser
+from facelm.geometry.landmarks import measurable, normaliser
 from facelm.models.fast import for_inference
 from facelm.models.hrnet import is_hrnet
 from facelm.models.inference import normalise, predict_landmarks
@@ -197,7 +197,7 @@ class LitLandmarks(L.LightningModule):
         self.val_errors.reset()
         distances = point_distances(faces.predicted, faces.target)
         length = normaliser(faces.target, self.scheme, faces.side)
-        error = nme(per_face_error(distances, length, labelled(faces.target))[np.isfinite(length)])
+        error = nme(per_face_error(distances, length, labelled(faces.target))[measurable(length, self.scheme, "val")])
         if not math.isfinite(error):
             lost = int((~np.isfinite(faces.predicted).all(axis=(1, 2))).sum())
             raise ValueError(

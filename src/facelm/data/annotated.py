@@ -1,0 +1,61 @@
+"""A face as a file of annotations has it, before its photograph is looked at; its name, and lists of names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facelm.data.w300.annotations import read_text
+from facelm.geometry.affine import FloatArray
+from facelm.geometry.boxes import Box
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A face as a file has it: where, the file, its photograph's path, and how to get points `[K, 2]` and box.
+
+    `points` gives pixels counted from 0, NaN where not labelled, and raises ValueError where they cannot be used.
+    """
+
+    where: str
+    file: Path
+    image_name: str
+    points: Callable[[], FloatArray]
+    box: Box | None = None
+    size: tuple[int, int] | None = None
+    occluded: NDArray[np.bool_] | None = None
+    subsets: tuple[str, ...] = ()
+
+
+def ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> FloatArray:
+    """The landmarks in the scheme's order, and counted from 0."""
+    return (landmarks if order is None else landmarks[order]) - moved
+
+
+def named(found: Iterable[Annotated]) -> dict[str, Annotated]:
+    """Faces by name; the second of a photograph is NAME:2."""
+    named: dict[str, Annotated] = {}
+    counts: dict[str, int] = {}
+    for annotated in found:
+        name = re.sub(r"\.[A-Za-z0-9]{2,5}$", "", annotated.image_name)
+        counts[name] = number = counts.get(name, 0) + 1
+        named[name if number == 1 else f"{name}:{number}"] = annotated
+    return named
+
+
+def read_list(path: Path, known: Mapping[str, Annotated]) -> set[str]:
+    """The names of faces in a list file, a line each; raises FileNotFoundError, or ValueError for a name not known."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no list file '{path}'; it names faces, one a line")
+    names = {line.strip() for line in read_text(path).splitlines() if line.strip()}
+    if unknown := sorted(names - known.keys()):
+        raise ValueError(
+            f"'{path}': {len(unknown)} of {len(names)} names are no faces, for example '{unknown[0]}'. A name is the "
+            f"photograph's path without ending, like '{min(known, default='')}'"
+        )
+    return names
