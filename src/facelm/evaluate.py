@@ -89,7 +89,7 @@ def evaluate(
             "root": shareable(str(data.root)),
             "faces": len(faces),
             "fingerprints": fingerprints(faces, labels),
-            "photographs": photographs(faces, labels),
+            "contents": photographs(faces, labels),
         },
     }
     write_report(
