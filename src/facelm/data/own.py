@@ -6,6 +6,7 @@ something.
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -20,12 +21,14 @@ from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
-from facelm.data.plausible import check_in_image, check_shape
+from facelm.data.plausible import check_in_image, check_shape, told_doubtful
 from facelm.data.table import read_table
 from facelm.data.w300.annotations import read_pts, read_text
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
-from facelm.geometry.landmarks import IBUG68, LandmarkScheme, get_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class OwnFaces:
             except (ValueError, OSError) as error:
                 problems.append(f"{annotated.where}: {error}")
         self._report(split, faces, problems)
+        if told := told_doubtful({face.name: face.landmarks_image for face in faces}, self.scheme):
+            log.warning(f"{split}: {told}")
         return faces
 
     def subsets(self) -> list[str]:
@@ -189,8 +194,7 @@ class OwnFaces:
         if not box.side > 0:
             raise ValueError("all its points are one, so it has no box")
         check_in_image(image, size, landmarks, box)
-        if self.scheme == IBUG68 and labelled.all():
-            check_shape(landmarks, str(image))
+        check_shape(landmarks, str(image), self.scheme)
         return Face(name, image, landmarks, box, name.partition("/")[0], orientation)
 
     def _photograph(self, name: str) -> Path:
