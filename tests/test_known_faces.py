@@ -208,6 +208,19 @@ class TestCompare:
         assert "not measured on the same faces of 'val'" in capsys.readouterr().err
 
 
+    @pytest.mark.parametrize("key", ["fingerprints", "contents"])
+    def test_and_of_other_landmarks_or_photographs(self, tmp_path, capsys, key):
+        for name, digest in (("one", "a"), ("two", "b"), ("three", "a"), ("older", None)):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "per_face.csv").write_text("name,subset,nme\na,val,3.0\n")
+            facts = {"checkpoint": {"data": {key: {"val": digest}}}} if digest else {}
+            (tmp_path / name / "summary.json").write_text(json.dumps({"subsets": {"val": {"nme": 3.0}}, **facts}))
+        folders = [str(tmp_path / name) for name in ("one", "two", "three", "older")]
+        assert facelm(["compare", folders[0], *folders[2:]]) == 0
+        assert facelm(["compare", *folders[:2]]) == 1
+        assert "landmarks or photographs" in capsys.readouterr().err
+
+
 def test_a_training_records_its_faces(trained_run):
     """In the checkpoint as hashes, in the run folder as names."""
     checkpoint = torch.load(trained_run / "checkpoints/last.ckpt", weights_only=True)

@@ -199,8 +199,11 @@ def test_the_command_line_from_a_used_folder_to_its_end(drawn_root, tmp_path):
     assert other.returncode == 1
     assert "seed=7" in other.stderr
     assert all(path.read_bytes() == content for path, content in before.items())
+    (run / "report").mkdir()
+    (run / "report" / "summary.json").write_text("{}")
     again = train()
     assert again.returncode == 0, again.stderr[-2000:]
+    assert not (run / "report" / "summary.json").exists(), "numbers of the weights before; this job makes no report"
     assert read_record(run)["status"] == "finished"
     steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert steps == 6, "24 faces in batches of 8, twice"
