@@ -15,6 +15,7 @@ from conftest import TINY, compose
 from facelm.launch.build import build_network, model_spec
 from facelm.launch.jobs import Job, own_process, read_record, recorded
 from facelm.launch.paths import new_folder
+from facelm.launch.resume import continued
 from facelm.launch.run_folder import (
     LEAVING,
     REQUEUED,
@@ -136,6 +137,13 @@ class TestAuto:
             to_go_on_with(tmp_path, COMMAND)
         with pytest.raises(ValueError, match="holds a run already"):
             require_unused(tmp_path)
+
+    @pytest.mark.parametrize("resume", [None, "other"])
+    def test_a_run_of_its_own_and_one_of_another_folder_are_refused_in_it(self, tmp_path, monkeypatch, resume):
+        run, other = a_run(tmp_path / "run", "stopped"), a_run(tmp_path / "other", "stopped")
+        monkeypatch.setattr(Job, "current", classmethod(lambda _: Job(COMMAND, run)))
+        with pytest.raises(ValueError, match="holds a run already"):
+            continued(OmegaConf.create({"resume": resume and str(other)}))
 
     def test_keys_in_an_address_are_not_compared(self, tmp_path):
         typed = ["model.weights=https://host/x.ckpt?key=2"]
