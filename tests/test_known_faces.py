@@ -44,7 +44,6 @@ class TestUnlikeReport:
         (said,) = unlike_report(report, FACES[:count], ["val", "val", "test"][:count])
         assert "'test'" in said
 
-
     @pytest.mark.parametrize("content", [b"another", b"photo 1, and more"])
     def test_a_photograph_is_another(self, tmp_path, content):
         """One of as many bytes, too."""
@@ -206,7 +205,6 @@ class TestCompare:
         assert "not measured on the same faces of 'val'" in capsys.readouterr().err
         assert facelm(["compare", folders[0], "--baseline", folders[1]]) == 1
         assert "not measured on the same faces of 'val'" in capsys.readouterr().err
-
 
     @pytest.mark.parametrize("key", ["fingerprints", "contents"])
     def test_and_of_other_landmarks_or_photographs(self, tmp_path, capsys, key):

@@ -23,7 +23,7 @@ from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
 from facelm.data.plausible import check_in_image, check_shape, told_doubtful
 from facelm.data.table import read_table
-from facelm.data.w300.annotations import read_pts, read_text
+from facelm.data.w300.annotations import read_pts, read_text, unplaced
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme
@@ -244,6 +244,10 @@ class OwnFaceDataModule(FaceDataModule):
 
 
 def _ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> FloatArray:
+    if said := unplaced(landmarks):
+        raise ValueError(
+            f"{said}. Mark them as not labelled (visibility 0 in COCO, empty cells in a table), or leave the face out"
+        )
     return (landmarks if order is None else landmarks[order]) - moved
 
 

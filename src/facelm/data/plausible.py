@@ -25,8 +25,8 @@ ASTRAY = 1.2
 centre. On the 3,103 faces the farthest is 1.08; a nose tip half a face away is 1.26 at least."""
 
 ALONG = 0.5
-"""How well each contour has to run as on the plain face, from -1 to 1. On the 3,103 faces the least is 0.56; an eye or a
-mouth begun half way round has -0.65 at most, a nose from below 0.46, eyes the other way round 0.49."""
+"""How well each contour has to run as on the plain face, from -1 to 1. On the 3,103 faces the least is 0.56; an eye or
+a mouth begun half way round has -0.65 at most, a nose from below 0.46, eyes the other way round 0.49."""
 
 FEWEST = 5
 """Fewer labelled points can be moved onto any face."""
@@ -39,6 +39,7 @@ TILTED = 60.0
 OUTSIDE = 0.25
 """How far landmarks may lie outside their photograph, in sides of the face's box. On 2,019 training faces the farthest
 is 0.002 sides out; a photograph shrunk to half its size puts a centred face 0.5 sides out."""
+
 
 def unlike_a_face(landmarks_image: FloatArray, scheme: LandmarkScheme = IBUG68) -> float:
     """How little the points `[K, 2]` are like a face: 0 a plain one from the front, 1 nothing in common with it.
