@@ -159,8 +159,8 @@ class TestTrainerKeys:
         "key", ["overfit_batches=1", "overfit_batches=0.5", "val_check_interval=2", "val_check_interval=1"]
     )
     def test_refused(self, common, tmp_path, key):
-        with pytest.raises(ValueError, match=f"trainer.{key}={value}"):
-            fit([*common, f"+trainer.{key}={value}", f"run_dir={tmp_path}"])
+        with pytest.raises(ValueError, match=f"trainer.{key}"):
+            fit([*common, f"+trainer.{key}", f"run_dir={tmp_path}"])
 
     def test_no_whole_batch(self, drawn_root):
         data = FaceDataModule(root=str(drawn_root), crop_size=64, batch_size=100, drop_last=True)
