@@ -156,7 +156,15 @@ class TestTrainerKeys:
             assert_same(last(tmp_path / "whole")[key], last(tmp_path / "run")[key], key)
 
     @pytest.mark.parametrize(
-        "key", ["overfit_batches=1", "overfit_batches=0.5", "val_check_interval=2", "val_check_interval=1"]
+        "key",
+        [
+            "overfit_batches=1",
+            "overfit_batches=0.5",
+            "val_check_interval=2",
+            "val_check_interval=1",
+            "limit_train_batches=0",
+            "max_steps=0",
+        ],
     )
     def test_refused(self, common, tmp_path, key):
         with pytest.raises(ValueError, match=f"trainer.{key}"):

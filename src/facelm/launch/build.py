@@ -255,6 +255,11 @@ def _require_promises(node: dict[str, Any]) -> None:
     Raises:
         ValueError: such a key.
     """
+    if nothing := [key for key in ("max_steps", "limit_train_batches") if node.get(key) == 0]:
+        raise ValueError(
+            f"trainer.{nothing[0]}={node[nothing[0]]}: nothing would train, and the run would count as finished. Leave "
+            "it out, or measure weights with facelm evaluate"
+        )
     if node.get("overfit_batches"):
         raise ValueError(
             f"trainer.overfit_batches={node['overfit_batches']} promises the same few batches in every epoch, but the "
