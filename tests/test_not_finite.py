@@ -17,7 +17,7 @@ from facelm.codec import build_codec
 from facelm.data.datamodule import FaceDataModule
 from facelm.models import load_weights, save_weights
 from facelm.predict import Predictor
-from facelm.training.callbacks import DivergedError, FiniteLoss
+from facelm.training.callbacks import BestCheckpoint, DivergedError, FiniteLoss, LastCheckpoint
 from facelm.training.lit import LitLandmarks
 from tiny_networks import tiny
 
@@ -85,6 +85,22 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_its_step(bad):
     FiniteLoss().on_train_batch_end(trainer, lit, {"loss": torch.tensor(1.0)}, None, 2)
     with pytest.raises(DivergedError, match="the loss is not a finite number after step 3"):
         FiniteLoss().on_train_batch_end(trainer, lit, {"loss": torch.tensor(bad)}, None, 2)
+
+
+def test_weights_that_are_not_finite_do_not_replace_last_ckpt(tmp_path):
+    net = tiny()
+    with torch.no_grad():
+        net.conv1.weight[0] = math.nan
+    with pytest.raises(DivergedError, match=r"conv1\.weight"):
+        LastCheckpoint(tmp_path / "last.ckpt")._save(SimpleNamespace(global_step=3), net)
+
+
+def test_a_broken_off_epoch_is_no_best_one_where_there_is_another(tmp_path):
+    best = BestCheckpoint(tmp_path)
+    broken_off = SimpleNamespace(is_last_batch=False, callback_metrics={"val/nme": torch.tensor(1.0)})
+    assert best._counts(broken_off)
+    best.best_model_path = "best.ckpt"
+    assert not best._counts(broken_off)
 
 
 def test_a_validation_that_is_not_finite_ends_the_run(drawn_root, trained_run):
