@@ -116,6 +116,11 @@ class TestFaces:
         assert [face.orientation for face in index_faces(root, "train")] == [1]
         assert [face.orientation for face in index_faces(root, "train", exif="apply")] == [6]
 
+    @pytest.mark.parametrize("name", ["20240131_12", "20091205_1", "IMG_0001", "image_0001 b"])
+    def test_a_cameras_names_are_not_300ws(self, tmp_path, name):
+        """A day is a number of eight digits, too."""
+        assert [face.orientation for face in index_faces(tree(tmp_path, name=f"afw/{name}"), "train")] == [6]
+
     def test_size_is_that_of_the_turned_picture(self, tmp_path):
         root = tree(tmp_path, spread=(60.0, 172.0))  # 180 wide when turned, 140 as stored
         stored = some_landmarks(1, 60.0, 138.0) + np.array([38, 0])

@@ -96,6 +96,10 @@ def _nothing(content):
     content["annotations"] = []
 
 
+def _place(content, point):
+    content["annotations"][3]["keypoints"][6:9] = point
+
+
 MISTAKES = {
     "another number of points": (
         lambda c: c["annotations"][2]["keypoints"].pop(),
@@ -136,6 +140,11 @@ MISTAKES = {
         lambda c: c["annotations"][3].update(bbox=[*c["annotations"][3]["bbox"][:2], 1, 1]),
         "no point lies in its bbox|lies far outside",
     ),
+    "placed by nobody": (
+        lambda c: c["annotations"][3]["keypoints"].__setitem__(slice(0, 3), [0, 0, 2]),
+        "nobody placed",
+    ),
+    "nor here": (lambda c: c["annotations"][3]["keypoints"].__setitem__(slice(3, 6), [-1, -1, 2]), "nobody placed"),
     "not a number": (lambda c: c["annotations"][3].update(keypoints=["x", 1, 2] * 20), "no number"),
     "infinity": (lambda c: c["annotations"][3].update(keypoints=[1e300, 1, 2] * 20), "no place in a photograph"),
     "unknown image": (lambda c: c["annotations"][3].update(image_id=77), "image_id 77"),

@@ -155,7 +155,17 @@ class TestTrainerKeys:
         for key in ("state_dict", "optimizer_states", "global_step", "loops"):
             assert_same(last(tmp_path / "whole")[key], last(tmp_path / "run")[key], key)
 
-    @pytest.mark.parametrize("key", ["overfit_batches=1", "overfit_batches=0.5", "val_check_interval=2"])
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "overfit_batches=1",
+            "overfit_batches=0.5",
+            "val_check_interval=2",
+            "val_check_interval=1",
+            "limit_train_batches=0",
+            "max_steps=0",
+        ],
+    )
     def test_refused(self, common, tmp_path, key):
         with pytest.raises(ValueError, match=f"trainer.{key}"):
             fit([*common, f"+trainer.{key}", f"run_dir={tmp_path}"])

@@ -13,7 +13,7 @@ import torch
 from conftest import TINY
 from facelm.cli import main as facelm
 from facelm.data.faces import Face, data_fingerprint, name_hashes
-from facelm.evaluation.known_faces import fingerprints, other_faces, trained_on, unlike_report
+from facelm.evaluation.known_faces import fingerprints, other_faces, photographs, trained_on, unlike_report
 from facelm.geometry.boxes import Box
 from facelm.models.spec import ModelSpec, checkpoint_facts, read_facts
 
@@ -43,6 +43,20 @@ class TestUnlikeReport:
     def test_a_subset_that_did_not_validate_has_lost_faces(self, report, count):
         (said,) = unlike_report(report, FACES[:count], ["val", "val", "test"][:count])
         assert "'test'" in said
+
+    @pytest.mark.parametrize("content", [b"another", b"photo 1, and more"])
+    def test_a_photograph_is_another(self, tmp_path, content):
+        """One of as many bytes, too."""
+        faces = [replace(face, image=tmp_path / f"{face.name}.jpg") for face in FACES]
+        for face in faces:
+            face.image.write_bytes(b"photo 1")
+        labels = ["val", "val", "test", "test"]
+        known = {"checkpoint": {"data": {"contents": photographs(faces, labels)}}}
+        (tmp_path / "summary.json").write_text(json.dumps(known))
+        assert unlike_report(tmp_path, faces, labels) == []
+        faces[2].image.write_bytes(content)
+        (said,) = unlike_report(tmp_path, faces, labels)
+        assert "photographs of 'test'" in said
 
 
 class TestOtherFaces:
@@ -190,11 +204,26 @@ class TestCompare:
         assert facelm(["compare", folders[0], folders[1]]) == 1
         assert "not measured on the same faces of 'val'" in capsys.readouterr().err
         assert facelm(["compare", folders[0], "--baseline", folders[1]]) == 1
+        assert "not measured on the same faces of 'val'" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("key", ["fingerprints", "contents"])
+    def test_and_of_other_landmarks_or_photographs(self, tmp_path, capsys, key):
+        for name, digest in (("one", "a"), ("two", "b"), ("three", "a"), ("older", None)):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "per_face.csv").write_text("name,subset,nme\na,val,3.0\n")
+            facts = {"checkpoint": {"data": {key: {"val": digest}}}} if digest else {}
+            (tmp_path / name / "summary.json").write_text(json.dumps({"subsets": {"val": {"nme": 3.0}}, **facts}))
+        folders = [str(tmp_path / name) for name in ("one", "two", "three", "older")]
+        assert facelm(["compare", folders[0], *folders[2:]]) == 0
+        assert facelm(["compare", *folders[:2]]) == 1
+        assert "landmarks or photographs" in capsys.readouterr().err
 
 
 def test_a_training_records_its_faces(trained_run):
     """In the checkpoint as hashes, in the run folder as names."""
     checkpoint = torch.load(trained_run / "checkpoints/last.ckpt", weights_only=True)
-    for name, hashes in read_facts(checkpoint).faces.items():
+    known = read_facts(checkpoint).faces
+    assert known.keys() == {"trained", "validated"}
+    for name, hashes in known.items():
         names = (trained_run / f"{name}.txt").read_text().split()
         assert hashes == set(name_hashes(replace(FACES[0], name=one) for one in names))

@@ -41,6 +41,8 @@ class TestOwnedKeys:
             ("+trainer.use_distributed_sampler=true", "data module"),
             ("+trainer.enable_checkpointing=false", "checkpoint.every_n_steps"),
             ("+trainer.fast_dev_run=true", "debug=fast"),
+            ("+trainer.limit_test_batches=2", "data.val_list"),
+            ("+trainer.limit_predict_batches=2", "data.val_list"),
             ("+data.crop_size=128", "crop.size"),
         ],
     )

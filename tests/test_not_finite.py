@@ -6,14 +6,19 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import torch
 
 from conftest import TINY
 from facelm.codec import build_codec
+from facelm.data.datamodule import FaceDataModule
 from facelm.models import load_weights, save_weights
 from facelm.predict import Predictor
+from facelm.training.callbacks import BestCheckpoint, DivergedError, FiniteLoss, LastCheckpoint
+from facelm.training.lit import LitLandmarks
 from tiny_networks import tiny
 
 CODECS = {"mmpose": 1.5, "dark": 2.0, "hrnet": 1.0, "subpixel": 1.5}
@@ -71,6 +76,43 @@ def test_a_run_s_checkpoint_too(trained_run, tmp_path):
     torch.save(checkpoint, tmp_path / "best.ckpt")
     with pytest.raises(ValueError, match=r"conv1\.weight are not finite"):
         Predictor.load(tmp_path / "best.ckpt")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_ends_the_training_at_its_step(bad):
+    """Not only at the next checkpoint, which looks at the weights."""
+    trainer, lit = SimpleNamespace(global_step=3, log_every_n_steps=50), SimpleNamespace(device=torch.device("cpu"))
+    FiniteLoss().on_train_batch_end(trainer, lit, {"loss": torch.tensor(1.0)}, None, 2)
+    with pytest.raises(DivergedError, match="the loss is not a finite number after step 3"):
+        FiniteLoss().on_train_batch_end(trainer, lit, {"loss": torch.tensor(bad)}, None, 2)
+
+
+def test_weights_that_are_not_finite_do_not_replace_last_ckpt(tmp_path):
+    net = tiny()
+    with torch.no_grad():
+        net.conv1.weight[0] = math.nan
+    with pytest.raises(DivergedError, match=r"conv1\.weight"):
+        LastCheckpoint(tmp_path / "last.ckpt")._save(SimpleNamespace(global_step=3), net)
+
+
+def test_a_broken_off_epoch_is_no_best_one_where_there_is_another(tmp_path):
+    best = BestCheckpoint(tmp_path)
+    broken_off = SimpleNamespace(is_last_batch=False, callback_metrics={"val/nme": torch.tensor(1.0)})
+    assert best._counts(broken_off)
+    best.best_model_path = "best.ckpt"
+    assert not best._counts(broken_off)
+
+
+def test_a_validation_that_is_not_finite_ends_the_run(drawn_root, trained_run):
+    lit = LitLandmarks.from_checkpoint(trained_run / "checkpoints" / "last.ckpt")
+    with torch.no_grad():
+        lit.net.head[-1].weight.fill_(math.nan)
+    data = FaceDataModule(root=str(drawn_root), crop_size=64, num_workers=0)
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    with pytest.raises(ValueError, match="10 of 10 validation faces have no finite landmarks"):
+        trainer.validate(lit, data)
 
 
 def test_a_training_that_diverges_fails_and_keeps_what_it_had(drawn_root, tmp_path):

@@ -15,6 +15,7 @@ from conftest import TINY, compose
 from facelm.launch.build import build_network, model_spec
 from facelm.launch.jobs import Job, own_process, read_record, recorded
 from facelm.launch.paths import new_folder
+from facelm.launch.resume import continued
 from facelm.launch.run_folder import (
     LEAVING,
     REQUEUED,
@@ -137,6 +138,13 @@ class TestAuto:
         with pytest.raises(ValueError, match="holds a run already"):
             require_unused(tmp_path)
 
+    @pytest.mark.parametrize("resume", [None, "other"])
+    def test_a_run_of_its_own_and_one_of_another_folder_are_refused_in_it(self, tmp_path, monkeypatch, resume):
+        run, other = a_run(tmp_path / "run", "stopped"), a_run(tmp_path / "other", "stopped")
+        monkeypatch.setattr(Job, "current", classmethod(lambda _: Job(COMMAND, run)))
+        with pytest.raises(ValueError, match="holds a run already"):
+            continued(OmegaConf.create({"resume": resume and str(other)}))
+
     def test_keys_in_an_address_are_not_compared(self, tmp_path):
         typed = ["model.weights=https://host/x.ckpt?key=2"]
         run = a_run(tmp_path / "run", "stopped", overrides=["model.weights=https://host/x.ckpt"])
@@ -199,8 +207,11 @@ def test_the_command_line_from_a_used_folder_to_its_end(drawn_root, tmp_path):
     assert other.returncode == 1
     assert "seed=7" in other.stderr
     assert all(path.read_bytes() == content for path, content in before.items())
+    (run / "report").mkdir()
+    (run / "report" / "summary.json").write_text("{}")
     again = train()
     assert again.returncode == 0, again.stderr[-2000:]
+    assert not (run / "report" / "summary.json").exists(), "numbers of the weights before; this job makes no report"
     assert read_record(run)["status"] == "finished"
     steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert steps == 6, "24 faces in batches of 8, twice"

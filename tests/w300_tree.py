@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facelm.data.plausible import _FRONTAL
+from facelm.geometry.landmarks import IBUG68
 
 NAMES = {
     "train": ["afw/11_1", "afw/11_2", "helen/trainset/5_1", "lfpw/trainset/image_0001"],
@@ -31,7 +31,8 @@ CSV_COLUMNS = ["image_name", "scale", "center_w", "center_h", *POINT_COLUMNS]
 
 def some_landmarks(seed: int = 0, low: float = 20.0, high: float = 75.0) -> Stored:
     """A face of 68 points that fills the square from `low` to `high` roughly, with up to four decimals as in 300W."""
-    plain = (_FRONTAL - _FRONTAL.min(0)) / np.ptp(_FRONTAL, axis=0)
+    frontal = np.array(IBUG68.shape)
+    plain = (frontal - frontal.min(0)) / np.ptp(frontal, axis=0)
     shaken = plain + np.random.default_rng(seed).uniform(-0.05, 0.05, (68, 2))
     return (low + (high - low) * shaken.clip(0, 1)).round(4)
 

@@ -100,7 +100,7 @@ def evaluate(
             "root": shareable(str(data.root)),
             "faces": len(faces),
             "fingerprints": fingerprints([_compared(face, same) for face in faces] if same else faces, labels),
-            "photographs": photographs(faces, labels),
+            "contents": photographs(faces, labels),
         },
     }
     write_report(

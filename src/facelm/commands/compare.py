@@ -61,12 +61,12 @@ def require_same_faces(rows: Sequence[Row]) -> None:
     """Refuses a table whose columns would hold numbers of different faces.
 
     Raises:
-        ValueError: two reports of one subset were made on different faces, or on other landmarks of them.
+        ValueError: two reports of one subset were made on different faces, or other landmarks or photographs of them.
     """
     for column, (one, other) in of_other_faces((row.name, row.faces) for row in rows).items():
         if column != BEST:  # which the table says: runs may be validated apart and reported together
             raise ValueError(
-                f"{one} and {other} were not measured on the same faces of '{column}', or not with the same landmarks: "
-                "evaluate them on the same (facelm.evaluate checkpoint=RUN data.root=... data.val_list=...), or "
-                "compare each kind by itself"
+                f"{one} and {other} were not measured on the same faces of '{column}', or not with the same landmarks "
+                "or photographs: evaluate them on the same (facelm.evaluate checkpoint=RUN data.root=... "
+                "data.val_list=...), or compare each kind by itself"
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facelm.data.w300.annotations import read_text
+from facelm.data.w300.annotations import read_text, unplaced
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box
 
@@ -33,7 +33,11 @@ class Annotated:
 
 
 def ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> FloatArray:
-    """The landmarks in the scheme's order, and counted from 0."""
+    """The landmarks in the scheme's order, and counted from 0; raises ValueError for points that were never placed."""
+    if said := unplaced(landmarks):
+        raise ValueError(
+            f"{said}. Mark them as not labelled (visibility 0 in COCO, empty cells in a table), or leave the face out"
+        )
     return (landmarks if order is None else landmarks[order]) - moved
 
 

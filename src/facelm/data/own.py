@@ -21,12 +21,12 @@ from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
 from facelm.data.photographs import Photographs
-from facelm.data.plausible import check_in_image, check_pixels, check_shape
+from facelm.data.plausible import check_in_image, check_pixels, check_shape, told_doubtful
 from facelm.data.table import Table, read_table
 from facelm.data.w300.annotations import read_pts
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
-from facelm.geometry.landmarks import IBUG68, LandmarkScheme, get_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class OwnFaces:
     published: tuple[str, ...] = ()
     validates: tuple[str, tuple[str, ...]] = ("val", ("val",))
     grouped = "Faces of one photograph stay together."
-    like_300w = True  # 68 points that are no face from the front, or nearly, are a mistake
+    judged = True  # points that are no face from the front, or nearly, are a mistake
 
     def __init__(
         self,
@@ -89,6 +89,9 @@ class OwnFaces:
         """
         faces, problems = self.find(split, list_file)
         self._report(split, faces, list(problems))
+        points = {face.name: face.landmarks_image for face in faces} if self.judged else {}
+        if told := told_doubtful(points, self.scheme):
+            log.warning(f"{split}: {told}")
         return faces
 
     def find(self, split: str, list_file: str | None = None) -> tuple[list[Face], dict[str, Annotated | None]]:
@@ -225,8 +228,8 @@ class OwnFaces:
         if not box.side > 0:
             raise ValueError("one point is labelled, and no box is given")
         check_in_image(image, size, landmarks, box)
-        if self.like_300w and self.scheme == IBUG68 and labelled.all():
-            check_shape(landmarks, str(image))
+        if self.judged:
+            check_shape(landmarks, str(image), self.scheme)
         folder = name.partition("/")[0]
         return Face(name, image, landmarks, box, folder, orientation, annotated.subsets, annotated.occluded)
 

@@ -1,7 +1,8 @@
-"""Whether 68 points can be a face at all: a file with its axes exchanged or its points in another order is none."""
+"""Whether points can be a face at all: a file with its axes exchanged or its points in another order is none."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box
+from facelm.geometry.landmarks import IBUG68, LandmarkScheme
 
 UNLIKE_A_FACE = 0.6
 """The share of the points' spread that a plain face may leave unexplained. On 3,103 faces of 300W the largest is 0.145;
@@ -22,6 +24,15 @@ ASTRAY = 1.2
 """How far one point may lie from its place in the plain face, in root mean square distances of all points from their
 centre. On the 3,103 faces the farthest is 1.08; a nose tip half a face away is 1.26 at least."""
 
+ALONG = 0.5
+"""How well each contour has to run as on the plain face, from -1 to 1. On the 3,103 faces the least is 0.56; an eye or
+a mouth begun half way round has -0.65 at most, a nose from below 0.46, eyes the other way round 0.49."""
+
+FEWEST = 5
+"""Fewer labelled points can be moved onto any face."""
+
+_NAMED = 20
+
 TILTED = 60.0
 """Degrees by which eyes may be tilted without a question. On the 3,103 faces the most is 34."""
 
@@ -29,104 +40,33 @@ OUTSIDE = 0.25
 """How far landmarks may lie outside their photograph, in sides of the face's box. On 2,019 training faces the farthest
 is 0.002 sides out; a photograph shrunk to half its size puts a centred face 0.5 sides out."""
 
-_FRONTAL = np.array(
-    [
-        (-74, 5),
-        (-74, 23),
-        (-72, 41),
-        (-68, 58),
-        (-60, 74),
-        (-48, 87),
-        (-34, 98),
-        (-18, 106),
-        (0, 108),
-        (18, 106),
-        (34, 98),
-        (48, 87),
-        (60, 74),
-        (68, 58),
-        (72, 41),
-        (74, 23),
-        (74, 5),
-        (-58, -14),
-        (-50, -22),
-        (-38, -25),
-        (-26, -24),
-        (-14, -19),
-        (14, -19),
-        (26, -24),
-        (38, -25),
-        (50, -22),
-        (58, -14),
-        (0, -4),
-        (0, 8),
-        (0, 20),
-        (0, 32),
-        (-14, 41),
-        (-8, 44),
-        (0, 46),
-        (8, 44),
-        (14, 41),
-        (-46, 1),
-        (-38, -5),
-        (-28, -6),
-        (-18, 2),
-        (-28, 5),
-        (-38, 5),
-        (18, 2),
-        (28, -6),
-        (38, -5),
-        (46, 1),
-        (38, 5),
-        (28, 5),
-        (-26, 66),
-        (-16, 60),
-        (-6, 58),
-        (0, 59),
-        (6, 58),
-        (16, 60),
-        (26, 66),
-        (17, 75),
-        (8, 79),
-        (0, 80),
-        (-8, 79),
-        (-17, 75),
-        (-22, 66),
-        (-8, 64),
-        (0, 65),
-        (8, 64),
-        (22, 66),
-        (8, 72),
-        (0, 72),
-        (-8, 72),
-    ],
-    dtype=np.float64,
-)
-"""The face that facelm draws, before anything is varied: 68 points from the front, x to the right, y down."""
 
+def unlike_a_face(landmarks_image: FloatArray, scheme: LandmarkScheme = IBUG68) -> float:
+    """How little the points `[K, 2]` are like a face: 0 a plain one from the front, 1 nothing in common with it.
 
-def unlike_a_face(landmarks_image: FloatArray) -> float:
-    """How little the points `[68, 2]` are like a face: 0 a plain one from the front, 1 nothing in common with it.
-
-    The share of their variance that is left when the plain face is moved, turned and scaled onto them, but not
-    mirrored. Convention: image pixels, y down; the origin does not matter.
+    The share of their variance that is left when the scheme's plain face (`shape`) is moved, turned and scaled onto
+    them, but not mirrored; 0 where the scheme has none, or too few points are labelled (not NaN) to tell.
+    Convention: image pixels, y down; the origin does not matter.
     """
-    points, plain = _centred(landmarks_image), _centred(_FRONTAL)
+    pair = _both(landmarks_image, scheme)
+    if pair is None:
+        return 0.0
+    points, plain = pair
     spread = np.vdot(points, points).real * np.vdot(plain, plain).real
     return float(1 - abs(np.vdot(plain, points)) ** 2 / spread) if spread > 0 else 1.0
 
 
-def check_shape(landmarks_image: FloatArray, where: str) -> None:
+def check_shape(landmarks_image: FloatArray, where: str, scheme: LandmarkScheme = IBUG68) -> None:
     """Refuses points that are no face.
 
     Raises:
         ValueError: with the likeliest cause; the message starts with `where`.
     """
-    left = unlike_a_face(landmarks_image)
+    left = unlike_a_face(landmarks_image, scheme)
     if left <= UNLIKE_A_FACE:
         return
-    cause = "the points are in another order than 300W's, or of something else"
-    if unlike_a_face(landmarks_image * [1, -1]) <= UNLIKE_A_FACE / 2:  # a reversed jaw alone is more unlike
+    cause = f"the points are in another order than those of {scheme.name}, or of something else"
+    if unlike_a_face(landmarks_image * [1, -1], scheme) <= UNLIKE_A_FACE / 2:  # a reversed jaw alone is more unlike
         cause = "the points are mirrored: x and y are exchanged, y counts from below, or left and right are swapped"
     raise ValueError(
         f"{where}: the points are no face ({left:.2f} of their spread is unlike one, {UNLIKE_A_FACE} allowed); "
@@ -134,20 +74,55 @@ def check_shape(landmarks_image: FloatArray, where: str) -> None:
     )
 
 
-def doubt(landmarks_image: FloatArray) -> str:
-    """Why the points `[68, 2]` of a face that `check_shape` passes are worth a look; "" where they are not."""
-    left = unlike_a_face(landmarks_image)
+def doubt(landmarks_image: FloatArray, scheme: LandmarkScheme = IBUG68) -> str:
+    """Why the points `[K, 2]` of a face that `check_shape` passes are worth a look; "" where they are not."""
+    left, pair = unlike_a_face(landmarks_image, scheme), _both(landmarks_image, scheme)
     if left > DOUBTFUL:
         return f"{left:.2f} of the points' spread is unlike a face ({DOUBTFUL} is usual); are two parts exchanged?"
-    points, plain = _centred(landmarks_image), _centred(_FRONTAL)
+    if pair is None:
+        return ""
+    points, plain = pair
     fitted = np.vdot(plain, points) / np.vdot(plain, plain).real
     away = abs(points - fitted * plain) / np.sqrt((abs(points) ** 2).mean())
+    labelled = np.flatnonzero(_labelled(landmarks_image))
     if away.max() > ASTRAY:
-        return f"point {away.argmax()} lies {away.max():.1f} face radii from where a face has it ({ASTRAY} is usual)"
+        point = labelled[away.argmax()]
+        return f"point {point} lies {away.max():.1f} face radii from where a face has it ({ASTRAY} is usual)"
+    for contour in scheme.contours:
+        part = np.isin(labelled, contour)
+        if part.sum() > 2 and _agreement(points[part], fitted * plain[part]) < ALONG:
+            return f"points {min(contour)} to {max(contour)} do not run as on a face; are they in another order?"
     tilt = float(np.degrees(np.angle(fitted)))
     if abs(tilt) > TILTED:
         return f"the face is tilted by {tilt:.0f} degrees; were its points placed in a viewer that turns photographs?"
     return ""
+
+
+def told_doubtful(faces: Mapping[str, FloatArray], scheme: LandmarkScheme = IBUG68) -> str:
+    """Which of `faces` (name to points) are in doubt, as a sentence that names the first of them; "" where none is."""
+    doubts = {name: why for name, points in faces.items() if (why := doubt(points, scheme))}
+    lines = "".join(f"\n  {name}: {why}" for name, why in list(doubts.items())[:_NAMED])
+    more = f"\n  and {len(doubts) - _NAMED:,} more" if len(doubts) > _NAMED else ""
+    return f"{len(doubts):,} faces are taken, but worth a look:{lines}{more}" if doubts else ""
+
+
+def _both(landmarks_image: FloatArray, scheme: LandmarkScheme) -> tuple[NDArray[np.complex128], ...] | None:
+    """The labelled points and the same ones of the plain face, centred; None where there is too little to compare."""
+    labelled = _labelled(landmarks_image)
+    if not scheme.shape or labelled.sum() < max(FEWEST, scheme.num_landmarks // 2):
+        return None
+    return _centred(landmarks_image[labelled]), _centred(np.array(scheme.shape, dtype=np.float64)[labelled])
+
+
+def _labelled(landmarks_image: FloatArray) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(landmarks_image).all(axis=1))
+
+
+def _agreement(points: NDArray[np.complex128], expected: NDArray[np.complex128]) -> float:
+    """1 where points lie about their mean as expected, whatever their size; -1 where each lies opposite."""
+    points, expected = points - points.mean(), expected - expected.mean()
+    size = np.linalg.norm(points) * np.linalg.norm(expected)
+    return float(np.vdot(expected, points).real / size) if size > 0 else 0.0
 
 
 def _centred(points: FloatArray) -> NDArray[np.complex128]:

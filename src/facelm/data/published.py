@@ -63,7 +63,7 @@ class PublishedFaces(OwnFaces):
     photographs: ClassVar[tuple[str, ...]] = ("images", "")
     parts: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     keys: ClassVar[Keys] = Keys(cut=True)
-    like_300w = False
+    judged = False  # profiles, by the thousand
 
     def __init__(
         self,

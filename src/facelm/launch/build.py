@@ -268,12 +268,18 @@ def _require_promises(node: dict[str, Any]) -> None:
     Raises:
         ValueError: such a key.
     """
+    if nothing := [key for key in ("max_steps", "limit_train_batches") if node.get(key) == 0]:
+        raise ValueError(
+            f"trainer.{nothing[0]}={node[nothing[0]]}: nothing would train, and the run would count as finished. Leave "
+            "it out, or measure weights with facelm evaluate"
+        )
     if node.get("overfit_batches"):
         raise ValueError(
             f"trainer.overfit_batches={node['overfit_batches']} promises the same few batches in every epoch, but the "
             "faces are put in another order each epoch. Name a few faces in a file: data.train_list=FILE"
         )
-    if node.get("val_check_interval") not in (None, 1.0):
+    interval = node.get("val_check_interval")
+    if interval is not None and (interval != 1.0 or isinstance(interval, int)):  # 1 is every batch, 1.0 every epoch
         raise ValueError(
             f"trainer.val_check_interval={node['val_check_interval']}: validation comes at an epoch's end, where a "
             "resumed run repeats it exactly. For fewer of them: +trainer.check_val_every_n_epoch=N"

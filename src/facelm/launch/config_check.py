@@ -30,6 +30,8 @@ OWNED = {
     "trainer.use_distributed_sampler": "nothing: the data module gives each device its part",
     "trainer.enable_checkpointing": "checkpoint.every_n_steps=N; a run's result is its checkpoint",
     "trainer.fast_dev_run": "debug=fast",
+    "trainer.limit_test_batches": "data.val_list=FILE of facelm evaluate: a report measures every face",
+    "trainer.limit_predict_batches": "data.val_list=FILE of facelm evaluate: a report measures every face",
     "trainer.barebones": "trainer.enable_progress_bar=false logger=csv",
     "model.num_landmarks": "landmarks=SCHEME",
     "data.crop_size": "crop.size",

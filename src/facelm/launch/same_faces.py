@@ -1,6 +1,7 @@
 """Which faces the numbers of a run are about: those of different faces do not compare.
 
-A column's faces are told by digests, `names` and, where they are known, `landmarks` (names and coordinates).
+A column's faces are told by digests: `names`, and where they are known `landmarks` (names and coordinates) and
+`photographs` (names and bytes).
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ def faces_of_report(folder: Path, summary: Mapping[str, Any]) -> dict[str, Diges
             for row in csv.DictReader(file):
                 for subset in row["subset"].split("+"):
                     names.setdefault(subset, []).append(row["name"])
-    with_landmarks = summary.get("checkpoint", {}).get("data", {}).get("fingerprints", {})
+    data = summary.get("checkpoint", {}).get("data", {})
+    known = {kind: data.get(key, {}) for kind, key in (("landmarks", "fingerprints"), ("photographs", "contents"))}
     return {
         subset: {"names": hashlib.sha256("\n".join(sorted(those)).encode("utf-8", "surrogateescape")).hexdigest()}
-        | ({"landmarks": with_landmarks[subset]} if subset in with_landmarks else {})
+        | {kind: digests[subset] for kind, digests in known.items() if subset in digests}
         for subset, those in names.items()
     }
 

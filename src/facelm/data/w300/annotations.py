@@ -239,13 +239,15 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int, count: int 
     if abs(stored).max() > LARGEST:
         bad = int(abs(stored).max(axis=1).argmax())
         raise ValueError(f"{where}: point {bad} is ({stored[bad, 0]:g}, {stored[bad, 1]:g}), far beyond any photograph")
-    unlabelled = [i for i, point in enumerate(stored.tolist()) if tuple(point) in _UNLABELLED]
-    if unlabelled:
-        raise ValueError(
-            f"{where}: point {_some(unlabelled)} at (0, 0) or (-1, -1), as tools write points that nobody placed; "
-            f"this format has no mark for them. Label them, or leave the face out"
-        )
+    if said := unplaced(stored):
+        raise ValueError(f"{where}: {said}; this format has no mark for them. Label them, or leave the face out")
     return stored - pixel_origin
+
+
+def unplaced(stored: FloatArray) -> str:
+    """Which of the points `[K, 2]`, as a file has them, nobody placed, as tools write those; "" where there is none."""
+    found = [i for i, point in enumerate(stored.tolist()) if tuple(point) in _UNLABELLED]
+    return f"point {_some(found)} at (0, 0) or (-1, -1), as tools write points that nobody placed" if found else ""
 
 
 def _some(items: Sequence[object], most: int = 5) -> str:

@@ -16,6 +16,7 @@ from typing import Literal, TypedDict, Unpack, get_args
 
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, decoded_size, image_size
+from facelm.data.plausible import told_doubtful
 from facelm.data.synthetic.folder import MARKER
 from facelm.data.w300.annotations import find_annotation_files, read_annotations, read_text
 from facelm.data.w300.entries import (
@@ -117,6 +118,9 @@ def index_faces(
     _report(found.problems, found.faces, split, root, on_error)
     if told := found.told_turned(how.get("exif", "auto")):
         log.info(f"split {split!r}: {told}")
+    points = {} if (root / MARKER).exists() else {face.name: face.landmarks_image for face in found.faces}
+    if told := told_doubtful(points):
+        log.warning(f"split {split!r}: {told}\nfacelm check {root} --out FILE.png shows them")
     if how.get("list_file") is None:
         _warn_if_fewer(found.faces, split, root)
     return found.faces
