@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from facelm import checked
 from facelm.addresses import CUT, shareable
 from facelm.configs import CONF_DIR
-from facelm.launch.jobs import key_of
+from facelm.launch.jobs import key_of, read_record
 
 Check = Callable[[object, str], Any]
 
@@ -70,6 +69,19 @@ def recorded_data(record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def recorded_root(run: Path) -> str | None:
+    """The absolute `data.root` of a run: the one that was typed may be relative, and then depends on the place.
+
+    None where the run's folder does not say it, or the data are not there any more.
+
+    Raises:
+        ValueError: what the folder says is no path, or would be interpolated.
+    """
+    said = read_record(run).get("data_root")
+    root = None if said is None else str(recorded_data({"data": {"root": said}})["root"])
+    return root if root is not None and Path(root).is_dir() else None
+
+
 def recorded_group(record: Mapping[str, Any]) -> str | None:
     """The file of `conf/data` for the kind of data that a checkpoint's run had; None where it is none of them.
 
@@ -97,8 +109,8 @@ def with_places(recorded: Mapping[str, Any], run: Path) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if (config := run / "config.yaml").is_file():
         try:
-            said = recorded_data(checked.mapping(yaml.safe_load(config.read_text(encoding="utf-8")), "it"))
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            said = recorded_data(checked.mapping(checked.from_yaml(config.read_text(encoding="utf-8"), "it"), "it"))
+        except ValueError as error:
             raise ValueError(f"'{config}' was not written by facelm, or was changed: {error}") from error
     lost = [key for key in cut if shareable(said.get(key)) != recorded[key]]
     if lost:

@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from facelm.launch import ddp
 from facelm.launch.jobs import RECORD, Job, by_key, key_of, read_record
 from facelm.launch.paths import new_folder
-from facelm.launch.recorded import restored
-from facelm.launch.run_folder import recorded_root, require_unused, to_go_on_with
+from facelm.launch.recorded import recorded_root, restored
+from facelm.launch.run_folder import require_unused, to_go_on_with
 from facelm.models.spec import read_facelm_checkpoint, read_facts
 
 AUTO = "auto"

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from facelm import checked
 from facelm.addresses import without_keys
 from facelm.files import take_lock
 from facelm.launch import ddp
@@ -119,19 +118,6 @@ def require_unused(folder: Path) -> None:
 
 _is_taken = "holds a run already"
 _cure = "resume=RUN goes on with a run; a new one needs a new folder: leave out hydra.run.dir, or name another"
-
-
-def recorded_root(run: Path) -> str | None:
-    """The absolute `data.root` of a run: the one that was typed may be relative, and then depends on the place.
-
-    None where the run's folder does not say it, or the data are not there any more.
-
-    Raises:
-        ValueError: what the folder says is no path.
-    """
-    record = read_record(run)
-    root = record.get("data_root")
-    return root if root is not None and Path(checked.text(root, "data_root", longest=4096)).is_dir() else None
 
 
 def score_of_the_same_job(job: Job, resume: str | None) -> float | None:
