@@ -22,8 +22,8 @@ from facelm.launch.jobs import key_of, read_record
 
 Check = Callable[[object, str], Any]
 
-_PATHS = ("resume", "run_dir", "report_dir")
-"""Keys of the top level that hold a path; the others are names of values or of files of `conf/`."""
+WHERE = ("resume", "run_dir")
+"""Overrides that say where a run is, not what it is: never restored, since a run goes on in the folder it lies in."""
 
 _KEY = re.compile(r"[A-Za-z]\w*(\.[A-Za-z0-9]\w*)*")
 
@@ -125,9 +125,10 @@ def restored(recorded: Iterable[str], typed: Sequence[str]) -> list[str]:
     """The overrides of a run that is continued, without those that `typed` says anew.
 
     Raises:
-        ValueError: one names code, another config folder, or something to interpolate; it is to be typed again.
+        ValueError: one names code, another config folder, a place to write to, or something to interpolate; it is to be
+            typed again.
     """
-    said = {key_of(override) for override in typed}
+    said = {*map(key_of, typed), *WHERE}
     kept = [_todays(override) for override in recorded if key_of(override) not in said]
     refused = [f"'{override}' ({reason})" for override in kept if (reason := _not_plain(override))]
     if refused:
@@ -167,8 +168,8 @@ def _not_plain(override: str) -> str | None:
         return "an interpolation"
     if _names_code(value):
         return "it names code"
-    if key == top and key not in _PATHS and any(_leads_away(one) for one in _leaves(value)):
-        return "a config outside conf/"
+    if key == top and any(_leads_away(one) for one in _leaves(value)):
+        return "a folder outside the run's" if key == "report_dir" else "a config outside conf/"
     return None
 
 

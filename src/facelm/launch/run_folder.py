@@ -18,6 +18,7 @@ from facelm.addresses import without_keys
 from facelm.files import take_lock
 from facelm.launch import ddp
 from facelm.launch.jobs import RECORD, Job, by_key, is_killed, read_record
+from facelm.launch.recorded import WHERE
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,6 @@ and of a SLURM job that runs again, since the disk may hold the lock of a node t
 
 _TRACES = (RECORD, "checkpoints/last.ckpt", "checkpoints/best.ckpt", "report/summary.json", "metrics.csv")
 """What a run leaves in its folder."""
-
-_OWN = ("resume", "run_dir")
-"""Overrides that say where a run is, not what it is."""
-
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
@@ -138,7 +135,7 @@ def _difference(record: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """What the recorded command had otherwise than `overrides`, in words; "" where nothing."""
     then, now = by_key(record.get("overrides", [])), by_key(without_keys(list(overrides)))
     local = by_key(record.get("local", []))  # nobody typed them: `now` lacks them
-    keys = [key for key in {**then, **now} if key not in _OWN and then.get(key) != now.get(key)]
+    keys = [key for key in {**then, **now} if key not in WHERE and then.get(key) != now.get(key)]
     keys = [key for key in keys if key in now or then[key] != local.get(key)]
     return ", ".join(f"{then.get(key, f'no {key}')} (now {now.get(key, f'no {key}')})" for key in keys[:4])
 
