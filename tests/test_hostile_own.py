@@ -19,7 +19,7 @@ from facelm.evaluation.compare import read_face_errors
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 from facelm.launch.local import read_local
 from facelm.launch.recorded import recorded_root
-from facelm.launch.sweeps import read_run, run_folders, table
+from facelm.launch.sweeps import SweepTable, read_run, run_folders, table
 from facelm.models.spec import ModelSpec
 from facelm.predict.files import ResultFolder
 from facelm.predict.journal import Journal
@@ -83,18 +83,21 @@ SUMMARY = {
     },
 }
 
-JOURNAL = b"\n".join(
-    json.dumps(line).encode()
-    for line in (
-        ["facelm results", 1],
-        ["begin", "x/one.png", "one", {"--flip": "none", "scheme": "ibug68"}, [5, 6]],
-        ["file", "one.jpg"],
-        ["row", ["x/one.png", "", 1, 2.5]],
-        ["done"],
-        ["table"],
-        [],
-    )[:-1]
-) + b"\n"
+JOURNAL = (
+    b"\n".join(
+        json.dumps(line).encode()
+        for line in (
+            ["facelm results", 1],
+            ["begin", "x/one.png", "one", {"--flip": "none", "scheme": "ibug68"}, [5, 6]],
+            ["file", "one.jpg"],
+            ["row", ["x/one.png", "", 1, 2.5]],
+            ["done"],
+            ["table"],
+            [],
+        )[:-1]
+    )
+    + b"\n"
+)
 
 
 def own_spec(_):
@@ -151,7 +154,7 @@ READERS = {
     "per face": ("per_face.csv", lambda _: b"name,subset,nme\na/1,common+full,3.5\nb,test,4\n",
                  lambda path: read_face_errors(path.parent), 300),
     "results": (".facelm-results.jsonl", lambda _: JOURNAL, _results, 400),
-    "local": ("local.yaml", lambda _: b"data: {root: /x, batch_size: 3}\ntrainer: cpu\nlogger: [csv]\n", read_local, 400),
+    "local": ("local.yaml", lambda _: b"data: {root: /x, batch_size: 3}\nlogger: [csv]\n", read_local, 400),
 }  # fmt: skip
 """As in test_hostile_files."""
 
@@ -194,7 +197,8 @@ FOUND = {
     "a summary that is a number": ("summary", b"5", "mapping"),
     "a deep summary": ("summary", b"[" * 100_000, "nested too deeply"),
     "a codec that is a list": ("summary", b'{"checkpoint": {"checkpoint": {"spec": {"codec": [1]}}}}', "codec"),
-    "fingerprints that are numbers": ("summary", b'{"checkpoint": {"data": {"fingerprints": {"a": 5}}}}', "fingerprint"),
+    "a fingerprint that is a number": ("summary", b'{"checkpoint": {"data": {"fingerprints": {"a": 5}}}}',
+                                      "fingerprint"),
     "no column": ("per face", b"name,nme\na,1\n", "columns"),
     "an error that is no number": ("per face", b"name,subset,nme\na,common,inf\n", "line 2"),
     "a name of 200 kB": ("per face", b"name,subset,nme\n" + b"x" * 200_000 + b",common,1\n", "field larger"),
@@ -212,6 +216,16 @@ def test_found(tmp_path, what):
     whole = made(tmp_path)
     (tmp_path / name).write_bytes(whole.replace(b'"width": 8', damaged) if kind == "own network" else damaged)
     assert said in str(read(reader, tmp_path / name))
+
+
+def test_a_damaged_job_costs_a_sweep_no_table(tmp_path):
+    for name, said in (("0", {"status": "finished", "val_nme": 3.5}), ("1", {"status": 5})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps(said))
+    SweepTable()._write(tmp_path)
+    said = (tmp_path / "sweep.md").read_text()
+    assert "3.50" in said
+    assert "was not written by facelm" in said
 
 
 def test_a_name_of_any_bytes_is_compared(tmp_path):

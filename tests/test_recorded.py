@@ -139,7 +139,7 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("evil", "said"),
         [
-            ("loss={{_target_: facelm.launch.ddp.run_ranks, commands: [[touch, {marker}]], folder: x}}", "type it again"),
+            ("loss={{_target_: facelm.launch.ddp.run_ranks, commands: [[touch, {marker}]], folder: x}}", "again"),
             ("+trainer.default_root_dir={marker}", "trainer.default_root_dir is set by facelm"),
         ],
     )

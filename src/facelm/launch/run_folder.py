@@ -31,6 +31,7 @@ and of a SLURM job that runs again, since the disk may hold the lock of a node t
 _TRACES = (RECORD, "checkpoints/last.ckpt", "checkpoints/best.ckpt", "report/summary.json", "metrics.csv")
 """What a run leaves in its folder."""
 
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """The folder is this process's inside the `with`, on every machine that shares the disk.

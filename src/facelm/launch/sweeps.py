@@ -146,9 +146,17 @@ class SweepTable(Callback):
         if not folder.is_dir():  # nothing came of it
             return
         with _locked(folder / ".table.lock"):  # of two jobs that end at once, the second sees the first
-            rows = [read_run(run) for run in run_folders(folder)]
+            rows = [_row(run) for run in run_folders(folder)]
             if rows:
                 write_table(folder, rows, f"Sweep {folder.name}")
+
+
+def _row(run: Path) -> Row:
+    """`read_run`, where one job's damaged file costs the others no table."""
+    try:
+        return read_run(run)
+    except ValueError as error:
+        return Row(name=run.name, status="failed", error=str(error))
 
 
 def _measured(summary: Mapping[str, Any]) -> list[str]:
