@@ -137,7 +137,9 @@ class TestWhereTheReportGoes:
             "data.num_workers=0": trained_run / "report",
             "data.val_list=others.txt": tmp_path,
             f"report_dir={tmp_path / 'mine'}": tmp_path / "mine",
+            "report_dir='~/mine'": tmp_path / "mine",
         }
+        monkeypatch.setenv("HOME", str(tmp_path))
         for override, folder in typed.items():
             given = list(filter(None, [override]))
             cfg = compose("evaluate", f"checkpoint={trained_run}", *given)

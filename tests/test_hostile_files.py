@@ -210,9 +210,13 @@ def test_found(tmp_path, kind, name, said):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", READERS)
 def test_any_damage_is_said(tmp_path, kind):
+    damaged_anyhow(tmp_path, *READERS[kind])
+
+
+def damaged_anyhow(tmp_path, name, content, reader, examples):
+    """Reads `examples` damages of a file `name` of that content (of a folder)."""
     hypothesis = pytest.importorskip("hypothesis", reason="pip install -e .[dev]")
     some = pytest.importorskip("hypothesis.strategies")
-    name, content, reader, examples = READERS[kind]
     whole, path = content(tmp_path), tmp_path / name
     place = some.integers(0, len(whole))
     change = some.tuples(place, some.integers(0, 40), some.sampled_from(["flip", "cut", "splice", "repeat", *HOSTILE]))

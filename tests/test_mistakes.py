@@ -58,7 +58,9 @@ class TestValues:
         [
             "trainer.max_epochs=-1", "trainer.max_epochs=0", "trainer.max_epochs=null", "seed=null", "seed=1.5",
             "seed=-1", "optim.optimizer.lr=abc", "+optim.optimizer.foo=1", "optim.optimizer.lr=-1",
-            "optim.schedule.milestones=abc", "+callbacks.mine.patience=3",
+            "optim.schedule.milestones=abc", "+callbacks.mine.patience=3", "data.num_workers=-2", "ema.decay=abc",
+            "+trainer.check_val_every_n_epoch=0", "+trainer.accumulate_grad_batches=0", "checkpoint.every_n_steps=abc",
+            "data.batch_size=0", "+trainer.gradient_clip_val=-1",
         ],
     )  # fmt: skip
     def test_are_refused_before_data_are_read(self, override):

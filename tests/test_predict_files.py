@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from facelm.data.w300.annotations import read_pts
+from facelm.evaluation.overlay import encoded
 from facelm.geometry.landmarks import IBUG68
 from facelm.predict.files import LONGEST_OVERLAY, ResultFolder, check_writable
 from facelm.predict.predictor import FaceLandmarks, Prediction
@@ -177,3 +178,9 @@ class TestWritable:
     def test_unknown_format(self, tmp_path):
         with pytest.raises(ValueError, match="no format 'xml'; choose of json, csv, pts"):
             ResultFolder(tmp_path, IBUG68, formats=("xml",))
+
+
+def test_a_picture_that_no_jpeg_holds_is_said():
+    """OpenCV says by a flag that it has written nothing."""
+    with pytest.raises(ValueError, match="70000 x 2 pixels as .jpg"):
+        encoded(np.zeros((2, 70_000, 3), np.uint8), ".jpg")

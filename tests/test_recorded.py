@@ -91,7 +91,7 @@ class TestOverrides:
             "data.counts={train: 24, common: 6}",
             "optim.optimizer.betas=[0.9, 0.99]",
             "experiment=demo",
-            "run_dir=/somewhere/else",
+            "report_dir=reports",
             "data.train_list=../lists/a.txt",
             "model.weights=null",
         ],
@@ -112,6 +112,8 @@ class TestOverrides:
             "data.root=[['${oc.env:SECRET}']]",
             "hydra.searchpath=[file:///tmp]",
             "hydra/launcher=joblib",
+            "report_dir=/home/me/papers",
+            "report_dir=../other",
             "+lever@trainer.callbacks=strong",
             "experiment=../../elsewhere/evil",
             "experiment=[demo,/elsewhere/evil]",
@@ -128,12 +130,22 @@ class TestOverrides:
         with pytest.raises(ValueError, match="the run was started with .* type it again"):
             restored(["seed=3", override], ["resume=x"])
 
+    def test_where_a_run_is_no_record_says(self):
+        assert restored(["run_dir=/another/run", "resume=/x", "seed=3"], []) == ["seed=3"]
+
     def test_what_is_typed_again_is_not_looked_at(self):
         assert restored(["model._target_=a.B", "seed=3"], ["resume=x", "model._target_=a.B"]) == ["seed=3"]
 
-    def test_resume_by_the_command_itself(self, trained_run, tmp_path):
+    @pytest.mark.parametrize(
+        ("evil", "said"),
+        [
+            ("loss={{_target_: facelm.launch.ddp.run_ranks, commands: [[touch, {marker}]], folder: x}}", "again"),
+            ("+trainer.default_root_dir={marker}", "trainer.default_root_dir is set by facelm"),
+        ],
+    )
+    def test_resume_by_the_command_itself(self, trained_run, tmp_path, evil, said):
         run, marker = shutil.copytree(trained_run, tmp_path / "run"), tmp_path / "ran"
-        evil = f"loss={{_target_: facelm.launch.ddp.run_ranks, commands: [[touch, {marker}]], folder: x}}"
+        evil = evil.format(marker=marker)
         (run / "result.json").write_text(json.dumps({"status": "stopped", "overrides": [evil]}))
         (run / ".hydra").mkdir()
         (run / ".hydra" / "overrides.yaml").write_text(f"- '{evil}'\n")  # Hydra's own, which nothing reads
@@ -141,7 +153,7 @@ class TestOverrides:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, marker.exists()) == (1, False)
         assert "Traceback" not in done.stderr
-        assert "type it again" in done.stderr
+        assert said in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ class TestSameWeights:
         assert not marker.exists()
 
 
-def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path, caplog):
+def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path, caplog, monkeypatch):
     """Nothing is left to train, and no validation of this process has a number for the last checkpoint.
 
     That another shift is of no use then is said: an experiment's may have changed in between.
@@ -168,7 +168,8 @@ def test_a_run_that_was_stopped_before_its_report_gets_it(trained_run, tmp_path,
     shutil.copytree(trained_run, run)
     shutil.rmtree(run / "report")
     cfg = OmegaConf.load(run / "config.yaml")
-    cfg.run_dir, cfg.resume, cfg.report_dir = str(run), str(run), str(run / "report")
+    monkeypatch.setenv("HOME", str(run))
+    cfg.run_dir, cfg.resume, cfg.report_dir = str(run), str(run), "~/report"
     cfg.inference.annotation_shift = 0.01
     with caplog.at_level("WARNING", "facelm.training.callbacks"):
         score = train(cfg)

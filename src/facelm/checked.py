@@ -210,6 +210,26 @@ def read_json(path: Path, *, most: int = MOST_BYTES) -> Any:
         return from_json(file.read(most + 1), f"'{path}'", most=most)
 
 
+OF_YAML = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
+"""What PyYAML raises for odd values (`!!bool x`, `!!int ''`, 1:1:...:1.5) beside its own errors."""
+
+
+def from_yaml(content: str, name: str) -> Any:
+    """What a YAML text holds, as plain YAML has it: no tag of it names a class; not yet checked beyond that.
+
+    Raises:
+        ValueError: it is none, too large, or nested too deeply.
+    """
+    import yaml  # here: few commands read any
+
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{name} holds {len(content)} characters, more than {MOST_BYTES}")
+    try:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, *OF_YAML) as error:
+        raise ValueError(f"{name} is no YAML ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
 def is_finite(value: object) -> bool:
     """Whether `value` is a finite number."""
     return (

@@ -32,8 +32,7 @@ from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.local import with_local
 from facelm.launch.paths import CONF_DIR
-from facelm.launch.recorded import recorded_data, recorded_group, with_places
-from facelm.launch.run_folder import recorded_root
+from facelm.launch.recorded import recorded_data, recorded_group, recorded_root, with_places
 from facelm.launch.run_log import tracked
 from facelm.models import own
 from facelm.models.device import pick_device

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
+from facelm.evaluation.stored import read_summary
 from facelm.models.loading import LoadedModel
 from facelm.models.spec import ModelSpec
 
@@ -28,13 +28,12 @@ def known_nme(model: LoadedModel) -> Mapping[str, float]:
     """
     if model.published:
         return model.published
-    report = model.path.parent.parent / "report" / "summary.json"
     try:
-        content = json.loads(report.read_text(encoding="utf-8"))
+        content = read_summary(model.path.parent.parent) or {}
         measured = content["checkpoint"]["checkpoint"]
         if (measured["sha256"], ModelSpec.from_dict(measured["spec"])) != (model.sha256, model.spec):
             return {}
-        return {name: round(float(row["nme"]), 3) for name, row in content["subsets"].items()}
+        return {name: round(row["nme"], 3) for name, row in content["subsets"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

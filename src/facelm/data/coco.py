@@ -101,7 +101,8 @@ def read_coco(path: Path, num_landmarks: int | None = None, keys: Keys = Keys())
     for position, annotation in enumerate(annotations):
         image_id = annotation.get("image_id")
         image = images.get(image_id, {}) if isinstance(image_id, int | str) else {}
-        where = f"{path.name}: {image.get('file_name', 'no photograph')}, annotation {annotation.get('id', position)}"
+        photograph, number = image.get("file_name", "no photograph"), annotation.get("id", position)
+        where = f"{path.name}: {photograph}, annotation {checked.shown(number)}"
         if annotation.get("iscrowd"):
             crowds += 1
         elif not annotation.get(keys.points) or not (keys.valid is None or annotation.get(keys.valid)):
@@ -163,9 +164,11 @@ def _landmarks(keypoints: object, count: int | None) -> FloatArray:
         raise ValueError(f"keypoints are a list of x, y, visibility for each point, got {checked.shown(keypoints)}")
     if count and len(keypoints) != 3 * count:
         raise ValueError(f"{len(keypoints) // 3} points, and there are to be {count}")
+    if odd := [one for one in keypoints if isinstance(one, bool) or not isinstance(one, int | float | None)]:
+        raise ValueError(f"keypoints hold something that is no number: {checked.shown(odd[0])}")
     try:
         values = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
-    except (ValueError, TypeError, OverflowError) as error:
+    except OverflowError as error:  # an integer beyond all floats
         raise ValueError(f"keypoints hold something that is no number: {checked.shown(keypoints)}") from error
     landmarks, labelled = values[:, :2].copy(), values[:, 2] > 0
     if not (np.isfinite(values[labelled]).all() and (np.abs(landmarks[labelled]) < _FAR).all()):
@@ -211,10 +214,11 @@ def _points(categories: object) -> tuple[tuple[str, ...], tuple[tuple[int, int],
     found = [one for one in _listed(categories, "categories") if isinstance(one, dict) and one.get("keypoints")]
     if not found:
         return (), ()
-    if len({tuple(map(str, one["keypoints"])) for one in found}) > 1:
+    named = [checked.strings(one["keypoints"], "categories.keypoints", most=10_000) for one in found]
+    if len(set(named)) > 1:
         kinds = ", ".join(checked.shown(one.get("name")) for one in found)
         raise ValueError(f"categories {kinds} have different points: keep one kind of face in a file")
-    names = checked.strings(found[0]["keypoints"], "categories.keypoints", most=10_000)
+    names = named[0]
     if len(set(names)) != len(names):
         raise ValueError(f"categories.keypoints names a point twice: {', '.join(_repeated(names)[:4])}")
     lines = _listed(found[0].get("skeleton") or [], "skeleton")

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from facelm import checked
 from facelm.data.augment import Augmentation
 from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset, ImageSource
@@ -73,6 +74,7 @@ class FaceDataModule(L.LightningDataModule):
         for key, faces in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if faces < 1:
                 raise ValueError(f"data.{key}={faces}: a batch holds at least one face")
+        checked.integer(num_workers, "data.num_workers (processes that load faces; 0: this one does)", 0, 4096)
         if not 0 <= hold_out < 1:
             raise ValueError(f"data.hold_out={hold_out} is a share of the training faces: 0 or more, below 1")
         self.root = Path(root).expanduser()

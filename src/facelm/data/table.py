@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from facelm import checked
-from facelm.data.w300.annotations import read_text
+from facelm.data.w300.annotations import read_rows
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box
 
@@ -55,7 +54,7 @@ def read_table(path: Path, num_landmarks: int | None, split_column: str | None =
     Raises:
         ValueError: no header with such columns, another number of points, no row, or no column of splits.
     """
-    lines = list(csv.reader(read_text(path).splitlines()))
+    lines = read_rows(path)
     if len(lines) < 2:
         raise ValueError(f"'{path}' holds no row below a header")
     header = [cell.strip() for cell in lines[0]]

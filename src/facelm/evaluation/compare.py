@@ -5,14 +5,14 @@ The mean over 200 faces has a standard error near 0.1 NME points; the mean of pa
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from facelm.evaluation.metrics import Interval, paired_bootstrap
-from facelm.evaluation.report import in_report, table_lines
+from facelm.evaluation.report import table_lines
+from facelm.evaluation.stored import in_report, read_faces
 from facelm.geometry.affine import FloatArray
 
 HEADER = ("run", "faces", "n", "baseline", "NME", "difference", "95 % interval", "relative")
@@ -23,20 +23,19 @@ def read_face_errors(run: Path) -> dict[str, dict[str, float]]:
 
     Raises:
         FileNotFoundError: there is no report.
-        ValueError: a face has no error: it was predicted to lie nowhere.
+        ValueError: a face has no error: it was predicted to lie nowhere; or the report is damaged.
     """
     path = in_report(run, "per_face.csv")
     if path is None:
         raise FileNotFoundError(f"{run} holds no report/per_face.csv: evaluate it (python -m facelm.evaluate)")
     errors: dict[str, dict[str, float]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if not row["subset"]:  # what its error would be divided by is not labelled
-                continue
-            if not row["nme"]:
-                raise ValueError(f"{path}: '{row['name']}' has no finite error, so no difference can be averaged")
-            for subset in row["subset"].split("+"):
-                errors.setdefault(subset, {})[row["name"]] = float(row["nme"])
+    for face in read_faces(path):
+        if not face.subsets:  # what its error would be divided by is not labelled
+            continue
+        if face.nme is None:
+            raise ValueError(f"{path}: '{face.name}' has no finite error, so no difference can be averaged")
+        for subset in face.subsets:
+            errors.setdefault(subset, {})[face.name] = face.nme
     return errors
 
 

@@ -44,11 +44,6 @@ _DISPENSABLE = ("inter-pupil", "box", "AUC@10", "FR@10", "n", "AUC@8")
 """Columns that a narrow terminal loses, the first one first."""
 
 
-def in_report(folder: Path, name: str) -> Path | None:
-    """The file `name` of the report of a run folder, or of a report folder itself, as `facelm.evaluate` leaves one."""
-    return next((path for path in (folder / "report" / name, folder / name) if path.is_file()), None)
-
-
 def table_lines(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a table; words stand to the left, numbers to the right."""
     rule = ["---" if name in ("run", "overrides", "status") else "---:" for name in header]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from facelm import checked
 from facelm.configs import CONF_DIR
 from facelm.geometry.landmarks import FloatArray, LandmarkScheme, get_scheme
-from facelm.geometry.schemes import indices, known_schemes, read_yaml
+from facelm.geometry.schemes import indices, known_schemes
 
 FOLDER = CONF_DIR / "correspondence"
 
@@ -87,7 +87,7 @@ def correspondence(source: LandmarkScheme, target: str | Path | LandmarkScheme) 
     """
     if not isinstance(target, LandmarkScheme):
         path = Path(target).expanduser()
-        if path.is_file() and "schemes" in checked.mapping(read_yaml(path), f"'{path}'"):
+        if path.is_file() and "schemes" in checked.mapping(_content(path), f"'{path}'"):
             return _between(path, source, None)
         target = get_scheme(target)
     if source == target:
@@ -105,10 +105,14 @@ def correspondence(source: LandmarkScheme, target: str | Path | LandmarkScheme) 
     )
 
 
+def _content(path: Path) -> object:
+    return checked.from_yaml(path.read_text(encoding="utf-8"), f"'{path}'")
+
+
 def _between(path: Path, source: LandmarkScheme, target: LandmarkScheme | None) -> Correspondence:
     """What the file says of `source` and `target`, in this direction; None: the other scheme of the file."""
     try:
-        content = checked.mapping(read_yaml(path), "a correspondence", ("schemes", "same"))
+        content = checked.mapping(_content(path), "a correspondence", ("schemes", "same"))
         named = checked.strings(content.get("schemes"), "schemes", most=2)
         if len(named) != 2:
             raise ValueError("schemes are two")

@@ -18,14 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from facelm import checked
 from facelm.configs import CONF_DIR
 
 FOLDER = CONF_DIR / "landmarks"
 
 MOST_POINTS = 10_000
+
+MOST_INDICES = 100_000
+"""Of all regions, or of all lines, together: with ranges (0-9999) and YAML's aliases a short file may say billions."""
 
 _KEYS = ("name", "points", "mirror", "regions", "normaliser", "outer_eyes", "eyes", "contours", "shape", "file")
 
@@ -61,24 +62,13 @@ def read_scheme(source: str | Path) -> dict[str, Any]:
         ValueError: it is no YAML, or holds no scheme.
     """
     path = scheme_file(source)
-    content = read_yaml(path)
     try:
+        content = checked.from_yaml(path.read_text(encoding="utf-8"), "it")
+        if isinstance(content, dict) and "file" in content:
+            raise ValueError("a scheme's file says the scheme itself, and names no other file")
         return scheme_entries(content)
     except ValueError as error:
         raise ValueError(f"'{path}': {error}") from error
-
-
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, plain values only.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"'{path}' is no YAML file: {' '.join(str(error).split())}") from error
 
 
 def scheme_entries(content: object) -> dict[str, Any]:
@@ -103,14 +93,14 @@ def scheme_entries(content: object) -> dict[str, Any]:
         "num_landmarks": count,
         "names": names,
         "mirror": _mirror(content.get("mirror") or [], count),
-        "regions": {name: indices(one, f"regions.{name}") for name, one in regions.items()},
+        "regions": dict(zip(regions, _lists([*regions.values()], "regions"), strict=True)),
         "normaliser": checked.text(content.get("normaliser") or "interocular", "normaliser"),
         "outer_eyes": () if not outer_eyes else _pair(outer_eyes, "outer_eyes"),
         "eyes": () if not eyes else tuple(indices(eye, "eyes") for eye in _two(eyes, "eyes")),
         "shape": tuple(
             checked.numbers(place, "shape", 2, -1e6, 1e6) for place in _list(content.get("shape") or [], "shape")
         ),
-        "contours": tuple(indices(line, "contours") for line in _list(content.get("contours") or [], "contours")),
+        "contours": tuple(_lists(content.get("contours") or [], "contours")),
     }
 
 
@@ -128,6 +118,18 @@ def _mirror(pairs: object, count: int) -> tuple[int, ...]:
     return tuple(mirror)
 
 
+def _lists(value: object, name: str) -> list[tuple[int, ...]]:
+    """Several lists of indices."""
+    found: list[tuple[int, ...]] = []
+    left = MOST_INDICES
+    for one in _list(value, name):
+        found.append(indices(one, name))
+        left -= len(found[-1])
+        if left < 0:
+            raise ValueError(f"{name} name more than {MOST_INDICES} points in all")
+    return found
+
+
 def indices(value: object, name: str) -> tuple[int, ...]:
     """Indices from a list of numbers and ranges `first-last`, both included.
 
@@ -138,9 +140,11 @@ def indices(value: object, name: str) -> tuple[int, ...]:
     for one in _list(value, name):
         span = re.fullmatch(r"(\d{1,5})-(\d{1,5})", one) if isinstance(one, str) else None
         if span:
-            found += range(int(span[1]), int(span[2]) + 1)
+            found += range(int(span[1]), min(int(span[2]), MOST_POINTS) + 1)
         else:
             found.append(checked.integer(one, name, 0, MOST_POINTS))
+        if len(found) > MOST_POINTS:
+            raise ValueError(f"{name} names more than {MOST_POINTS} points in one list")
     return tuple(found)
 
 

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from facelm import checked
 from facelm.checked import now_called
 from facelm.launch.build import build_optimizer, build_schedule, chosen_callbacks
 from facelm.launch.ddp import search_path
@@ -76,6 +77,21 @@ FRACTIONS_TOO = re.compile(r"trainer\.(devices|max_epochs|max_steps|limit_\w+|ov
 """Whole numbers that have other forms, or a check of their own."""
 
 
+WHOLE = {
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.log_every_n_steps": 1,
+    "trainer.num_nodes": 1,
+    "checkpoint.every_n_steps": 1,
+    "data.batch_size": 1,
+    "data.num_workers": 0,
+}
+"""Whole numbers, and the least that each may be: what divides by them, or counts to them, would not say it."""
+
+SHARES = {"ema.decay": 1.0, "trainer.gradient_clip_val": 1e9}
+"""Numbers from 0 to this, whose default is null and so does not say that they are numbers."""
+
+
 def check_config(cfg: Any) -> None:
     """Refuses keys that nothing would read and values of another kind than the config's own.
 
@@ -85,6 +101,7 @@ def check_config(cfg: Any) -> None:
     if "trainer" in cfg:
         check_owned(cfg)
         check_length(cfg.trainer)
+    check_numbers(cfg)
     if "seed" in cfg:  # a training's
         check_seed(cfg.seed)
     check_tags(cfg.get("tags"))
@@ -121,6 +138,16 @@ def check_length(trainer: Any) -> None:
         f"trainer.max_epochs={'null' if epochs is None else epochs}: a number of epochs, 1 or more; or -1 together "
         "with +trainer.max_steps=N. The learning rate's schedule needs to know the end"
     )
+
+
+def check_numbers(cfg: Any) -> None:
+    """Refuses what is no number, or too small, where the objects that are built would not; null stands for none."""
+    for key, least in WHOLE.items():
+        if (value := OmegaConf.select(cfg, key)) is not None:
+            checked.integer(value, key, least, 2**31)
+    for key, most in SHARES.items():
+        if (value := OmegaConf.select(cfg, key)) is not None:
+            checked.number(value, key, 0, most)
 
 
 def check_seed(seed: Any) -> None:

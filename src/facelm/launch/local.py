@@ -115,7 +115,7 @@ def read_local(file: Path) -> dict[str, Any]:
         if not isinstance(content, Mapping):
             raise ValueError("keys and their values are expected, as in conf/train.yaml")
         values = dict(_leaves(checked.plain(dict(content), "it")))
-    except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, *checked.OF_YAML) as error:
         raise ValueError(f"'{file}': {' '.join(str(error).split())}") from error
     for key in values:
         if (top := key.partition(".")[0]) in TYPED:

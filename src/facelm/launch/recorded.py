@@ -12,19 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from facelm import checked
 from facelm.addresses import CUT, shareable
 from facelm.configs import CONF_DIR
-from facelm.launch.jobs import key_of
+from facelm.launch.jobs import key_of, read_record
 
 Check = Callable[[object, str], Any]
 
-_PATHS = ("resume", "run_dir", "report_dir")
-"""Keys of the top level that hold a path; the others are names of values or of files of `conf/`."""
+WHERE = ("resume", "run_dir")
+"""Overrides that say where a run is, not what it is: never restored, since a run goes on in the folder it lies in."""
 
 _KEY = re.compile(r"[A-Za-z]\w*(\.[A-Za-z0-9]\w*)*")
 
@@ -70,6 +69,19 @@ def recorded_data(record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def recorded_root(run: Path) -> str | None:
+    """The absolute `data.root` of a run: the one that was typed may be relative, and then depends on the place.
+
+    None where the run's folder does not say it, or the data are not there any more.
+
+    Raises:
+        ValueError: what the folder says is no path, or would be interpolated.
+    """
+    said = read_record(run).get("data_root")
+    root = None if said is None else str(recorded_data({"data": {"root": said}})["root"])
+    return root if root is not None and Path(root).is_dir() else None
+
+
 def recorded_group(record: Mapping[str, Any]) -> str | None:
     """The file of `conf/data` for the kind of data that a checkpoint's run had; None where it is none of them.
 
@@ -97,8 +109,8 @@ def with_places(recorded: Mapping[str, Any], run: Path) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if (config := run / "config.yaml").is_file():
         try:
-            said = recorded_data(checked.mapping(yaml.safe_load(config.read_text(encoding="utf-8")), "it"))
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            said = recorded_data(checked.mapping(checked.from_yaml(config.read_text(encoding="utf-8"), "it"), "it"))
+        except ValueError as error:
             raise ValueError(f"'{config}' was not written by facelm, or was changed: {error}") from error
     lost = [key for key in cut if shareable(said.get(key)) != recorded[key]]
     if lost:
@@ -113,9 +125,10 @@ def restored(recorded: Iterable[str], typed: Sequence[str]) -> list[str]:
     """The overrides of a run that is continued, without those that `typed` says anew.
 
     Raises:
-        ValueError: one names code, another config folder, or something to interpolate; it is to be typed again.
+        ValueError: one names code, another config folder, a place to write to, or something to interpolate; it is to be
+            typed again.
     """
-    said = {key_of(override) for override in typed}
+    said = {*map(key_of, typed), *WHERE}
     kept = [_todays(override) for override in recorded if key_of(override) not in said]
     refused = [f"'{override}' ({reason})" for override in kept if (reason := _not_plain(override))]
     if refused:
@@ -155,8 +168,8 @@ def _not_plain(override: str) -> str | None:
         return "an interpolation"
     if _names_code(value):
         return "it names code"
-    if key == top and key not in _PATHS and any(_leads_away(one) for one in _leaves(value)):
-        return "a config outside conf/"
+    if key == top and any(_leads_away(one) for one in _leaves(value)):
+        return "a folder outside the run's" if key == "report_dir" else "a config outside conf/"
     return None
 
 

@@ -19,8 +19,8 @@ from facelm.launch import ddp
 from facelm.launch.jobs import RECORD, Job, by_key, key_of, read_record
 from facelm.launch.paths import new_folder
 from facelm.launch.quoted import as_value
-from facelm.launch.recorded import restored
-from facelm.launch.run_folder import recorded_root, require_unused, to_go_on_with
+from facelm.launch.recorded import recorded_root, restored
+from facelm.launch.run_folder import require_unused, to_go_on_with
 from facelm.models.spec import read_facelm_checkpoint, read_facts
 
 AUTO = "auto"
@@ -93,14 +93,14 @@ def continued(cfg: DictConfig) -> DictConfig:
     typed = list(job.overrides)
     if cfg.resume == AUTO and (found := unfinished(job)):
         then = restored(read_record(found).get("overrides", []), typed)  # local.yaml's of that time among them
-        return composed(merged([*then, *typed], [f"resume={as_value(found)}"]))
+        return checked_again(merged([*then, *typed], [f"resume={as_value(found)}"]))
     run = resumed_folder(cfg.resume)
     if cfg.resume != AUTO and not _follows() and (run is None or run.resolve() != job.folder.resolve()):
         require_unused(job.folder)
     recorded = read_record(run).get("overrides", []) if run else []
     recorded = [override for override in recorded if override != "first=null"]  # a key that older runs had
     everything = merged(restored(recorded, typed), typed)
-    cfg = cfg if everything == typed else composed(everything)
+    cfg = cfg if everything == typed else checked_again(everything)
     if run and "data.root" not in map(key_of, typed) and (root := recorded_root(run)):
         cfg.data.root = root
     return cfg
@@ -130,6 +130,19 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     with read_write(job):
         job.overrides.task = list(overrides)
     return hydra.compose(str(job.job.config_name), overrides=[*overrides, *ddp.search_path()])
+
+
+def checked_again(overrides: Sequence[str]) -> DictConfig:
+    """As `composed`, for overrides of which some were not typed: `check_config` has not seen them.
+
+    Raises:
+        ValueError: as `check_config`.
+    """
+    from facelm.launch.config_check import check_config  # it builds parts, and whoever builds asks this module
+
+    cfg = composed(overrides)
+    check_config(cfg)
+    return cfg
 
 
 def refuse_first(typed: Iterable[str]) -> None:

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from facelm import checked
 from facelm.addresses import without_keys
 from facelm.files import take_lock
 from facelm.launch import ddp
 from facelm.launch.jobs import RECORD, Job, by_key, is_killed, read_record
+from facelm.launch.recorded import WHERE
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,6 @@ and of a SLURM job that runs again, since the disk may hold the lock of a node t
 
 _TRACES = (RECORD, "checkpoints/last.ckpt", "checkpoints/best.ckpt", "report/summary.json", "metrics.csv")
 """What a run leaves in its folder."""
-
-_OWN = ("resume", "run_dir")
-"""Overrides that say where a run is, not what it is."""
 
 
 @contextmanager
@@ -121,19 +118,6 @@ _is_taken = "holds a run already"
 _cure = "resume=RUN goes on with a run; a new one needs a new folder: leave out hydra.run.dir, or name another"
 
 
-def recorded_root(run: Path) -> str | None:
-    """The absolute `data.root` of a run: the one that was typed may be relative, and then depends on the place.
-
-    None where the run's folder does not say it, or the data are not there any more.
-
-    Raises:
-        ValueError: what the folder says is no path.
-    """
-    record = read_record(run)
-    root = record.get("data_root")
-    return root if root is not None and Path(checked.text(root, "data_root", longest=4096)).is_dir() else None
-
-
 def score_of_the_same_job(job: Job, resume: str | None) -> float | None:
     """What a job of a sweep that is started again came to the first time; None where it is to be trained."""
     record = read_record(job.folder)
@@ -152,7 +136,7 @@ def _difference(record: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """What the recorded command had otherwise than `overrides`, in words; "" where nothing."""
     then, now = by_key(record.get("overrides", [])), by_key(without_keys(list(overrides)))
     local = by_key(record.get("local", []))  # nobody typed them: `now` lacks them
-    keys = [key for key in {**then, **now} if key not in _OWN and then.get(key) != now.get(key)]
+    keys = [key for key in {**then, **now} if key not in WHERE and then.get(key) != now.get(key)]
     keys = [key for key in keys if key in now or then[key] != local.get(key)]
     return ", ".join(f"{then.get(key, f'no {key}')} (now {now.get(key, f'no {key}')})" for key in keys[:4])
 

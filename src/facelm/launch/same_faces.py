@@ -6,14 +6,13 @@ A column's faces are told by digests: `names`, and where they are known `landmar
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from facelm import checked
-from facelm.evaluation.report import in_report
+from facelm.evaluation.stored import in_report, read_faces
 
 FACTS = "facts.json"
 
@@ -24,13 +23,15 @@ Digests = Mapping[str, str]
 
 
 def faces_of_report(folder: Path, summary: Mapping[str, Any]) -> dict[str, Digests]:
-    """The faces of each subset that was measured, from a run or report folder and its summary.json."""
+    """The faces of each subset that was measured, from a run or report folder and its `read_summary`.
+
+    Raises:
+        ValueError: the report is damaged.
+    """
     path, names = in_report(folder, "per_face.csv"), dict[str, list[str]]()
-    if path is not None:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                for subset in row["subset"].split("+"):
-                    names.setdefault(subset, []).append(row["name"])
+    for face in read_faces(path) if path else ():
+        for subset in face.subsets:
+            names.setdefault(subset, []).append(face.name)
     data = summary.get("checkpoint", {}).get("data", {})
     known = {kind: data.get(key, {}) for kind, key in (("landmarks", "fingerprints"), ("photographs", "contents"))}
     return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import csv
-import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from facelm.evaluation.report import in_report, table_lines
+from facelm.evaluation.report import table_lines
+from facelm.evaluation.stored import in_report, read_summary
 from facelm.files import take_lock, write_whole
 from facelm.launch.jobs import RECORD, is_killed, key_of, read_record
 from facelm.launch.same_faces import BEST, faces_of_report, faces_that_validated, of_other_faces
@@ -47,11 +47,12 @@ def read_run(folder: Path, name: str | None = None) -> Row:
 
     Raises:
         FileNotFoundError: it holds neither a result nor a report.
+        ValueError: one of them was changed, or is damaged.
     """
-    record, summary = read_record(folder), in_report(folder, "summary.json")
-    if not record and not summary:
+    record, summary = read_record(folder), read_summary(folder)
+    if not record and summary is None:
         raise FileNotFoundError(f"{folder} is no run folder: it holds neither {RECORD} nor a report's summary.json")
-    report = json.loads(summary.read_text(encoding="utf-8")) if summary else {"subsets": {}}
+    report = summary or {"subsets": {}}
     said = record["overrides"] if "overrides" in record else _measured(report)
     overrides = [override for override in said if not _is_machinery(override)]
     return Row(
@@ -145,9 +146,17 @@ class SweepTable(Callback):
         if not folder.is_dir():  # nothing came of it
             return
         with _locked(folder / ".table.lock"):  # of two jobs that end at once, the second sees the first
-            rows = [read_run(run) for run in run_folders(folder)]
+            rows = [_row(run) for run in run_folders(folder)]
             if rows:
                 write_table(folder, rows, f"Sweep {folder.name}")
+
+
+def _row(run: Path) -> Row:
+    """`read_run`, where one job's damaged file costs the others no table."""
+    try:
+        return read_run(run)
+    except ValueError as error:
+        return Row(name=run.name, status="failed", error=str(error))
 
 
 def _measured(summary: Mapping[str, Any]) -> list[str]:

@@ -100,7 +100,7 @@ def build(network: Network, arguments: Mapping[str, Any], num_landmarks: int, cr
         given["num_landmarks"] = num_landmarks
     try:
         net = network(**given)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError, MemoryError) as error:
         raise ValueError(
             f"the network {path_of(network)} cannot be made with {checked.shown(given)} ({error}). +model.KEY=VALUE "
             "gives an argument, ~model.KEY takes it away"

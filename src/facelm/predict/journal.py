@@ -222,7 +222,7 @@ class Journal:
         where = f"line {self._lines} of {str(self.path)!r}"
         match line:
             case ["begin", str() as name, str() as stem, made, of]:
-                checked.mapping(made, where)
+                made = {key: checked.text(one, where) for key, one in checked.mapping(made, where).items()}
                 former = self.entries.get(name)
                 self._current = Entry(_below(stem, where), made, of, self._lines)
                 if former:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,18 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: no text file; it is damaged. Unpack or download it again") from None
 
 
+def read_rows(path: Path) -> list[list[str]]:
+    """The lines of a CSV file, cell by cell.
+
+    Raises:
+        ValueError: it is damaged, or no text.
+    """
+    try:
+        return list(csv.reader(StringIO(read_text(path), newline=""), skipinitialspace=True))
+    except csv.Error as error:
+        raise ValueError(f"{path}: no CSV ({error}); it is damaged. Download or export it again") from None
+
+
 def _read_json(path: Path) -> list[Annotation]:
     text = read_text(path)
     try:
@@ -164,10 +177,7 @@ def _read_json(path: Path) -> list[Annotation]:
 
 
 def _read_csv(path: Path) -> list[Annotation]:
-    try:
-        first, *rows = list(csv.reader(read_text(path).splitlines(), skipinitialspace=True)) or [[]]
-    except csv.Error as error:
-        raise ValueError(f"{path}: no CSV ({error}); it is damaged. Download it again") from None
+    first, *rows = read_rows(path) or [[]]
     header = [column.strip() for column in first]
     missing = [column for column in CSV_COLUMNS if column not in header]
     if missing:
