@@ -124,6 +124,8 @@ class TestNaN:
             heatmaps.sum().backward()
         for (name, mine), theirs in zip(fast.named_parameters(), eager.parameters(), strict=True):
             assert torch.isnan(mine.grad).any() == torch.isnan(theirs.grad).any(), name
+        for (name, mine), theirs in zip(fast.named_buffers(), eager.buffers(), strict=True):
+            assert torch.equal(torch.isnan(mine), torch.isnan(theirs)), name
 
 
 def test_norms_that_cannot_be_folded_are_left_to_torch():
