@@ -80,6 +80,18 @@ def test_what_a_tracker_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("program", ["train", "evaluate"])
+def test_a_sweep_does_not_say_one(tmp_path, program):
+    """Hydra itself logs the overrides of each job."""
+    key = "model.weights" if program == "train" else "checkpoint"
+    command = [sys.executable, "-m", f"facelm.{program}", "-m", f"{key}='{KEYED}'", f"hydra.sweep.dir={tmp_path}"]
+    command += [f"data.root={tmp_path / 'none'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{key}='{public(KEYED)}'" in done.stdout
+    assert not [said for said in ("s3cr3t", "t0k3n") if said in done.stdout + done.stderr]
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate"])
 def test_no_file_of_a_run_holds_one(tmp_path, program):
     """Hydra's own records, the log, result.json; the download itself fails, as the host does not exist."""
     keyed = f"model.weights='{KEYED}'" if program == "train" else f"checkpoint='{KEYED}'"
