@@ -3,6 +3,9 @@
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -10,6 +13,7 @@ from conftest import TINY, compose
 from facelm.addresses import public, shareable, without_keys
 from facelm.launch.run_log import run_plan
 from facelm.loggers.tracker import RunPlan
+from facelm.train import train
 
 KEYED = "https://me:t0k3n@host.invalid/w-eea53406.pth?X-Amz-Signature=s3cr3t&b=1"
 
@@ -80,6 +84,18 @@ def test_what_a_tracker_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("program", ["train", "evaluate"])
+def test_a_sweep_does_not_say_one(tmp_path, program):
+    """Hydra itself logs the overrides of each job."""
+    key = "model.weights" if program == "train" else "checkpoint"
+    command = [sys.executable, "-m", f"facelm.{program}", "-m", f"{key}='{KEYED}'", f"hydra.sweep.dir={tmp_path}"]
+    command += [f"data.root={tmp_path / 'none'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{key}='{public(KEYED)}'" in done.stdout
+    assert not [said for said in ("s3cr3t", "t0k3n") if said in done.stdout + done.stderr]
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate"])
 def test_no_file_of_a_run_holds_one(tmp_path, program):
     """Hydra's own records, the log, result.json; the download itself fails, as the host does not exist."""
     keyed = f"model.weights='{KEYED}'" if program == "train" else f"checkpoint='{KEYED}'"
@@ -96,3 +112,23 @@ def test_no_file_of_a_run_holds_one(tmp_path, program):
     assert not holding
     assert "s3cr3t" not in done.stdout + done.stderr
     assert "t0k3n" not in done.stdout + done.stderr
+
+
+def test_none_is_in_what_a_training_leaves(trained_run, drawn_root, tmp_path, monkeypatch, caplog):
+    """Weights that come from such an address: config, facts, checkpoints, metrics, report and log."""
+    monkeypatch.setenv("FACELM_CACHE", str(tmp_path / "cache"))
+    handler = partial(SimpleHTTPRequestHandler, directory=trained_run / "checkpoints")
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    overrides = ["data=w300", "codec=subpixel", f"data.root={drawn_root}", "trainer.max_epochs=1"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_address[1]}/best.ckpt"
+        keyed = f"model.weights='http://me:t0k3n@{place}?X-Amz-Signature=s3cr3t#fr4g'"
+        train(compose("train", *TINY, *overrides, f"run_dir={tmp_path / 'run'}", keyed))
+        server.shutdown()
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert place.encode() in (tmp_path / "run" / "config.yaml").read_bytes()
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt") in files
+    keys = ("s3cr3t", "t0k3n", "fr4g")
+    assert not [(file.name, key) for file in files for key in keys if key.encode() in file.read_bytes()]
+    assert not [key for key in keys if key in caplog.text]

@@ -1,4 +1,5 @@
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 
@@ -104,6 +105,27 @@ class TestStayingInPlace:
         assert displacement(still) < 0.05
         Augmentation(geometry=GeometricRanges(), transforms=[still])
 
+    @pytest.mark.parametrize(
+        "moved",
+        [
+            lambda image, **_: np.ascontiguousarray(image[:, ::-1]),
+            lambda image, **_: np.ascontiguousarray(image.transpose(1, 0, 2)),
+            lambda image, **_: cv2.warpAffine(image, cv2.getRotationMatrix2D((64, 64), 0, 1.05), image.shape[:2]),
+        ],
+        ids=["flipped", "transposed", "zoomed"],
+    )
+    def test_of_one_s_own_that_leave_the_middle_where_it_is(self, moved):
+        with pytest.raises(ValueError, match="which moves a painted dot"):
+            Augmentation(geometry=GeometricRanges(), transforms=[A.Lambda(image=moved)])
+
+    def test_that_move_now_and_then(self):
+        class Seldom(A.ImageOnlyTransform):
+            def apply(self, img, **_):
+                return np.roll(img, 5, axis=1) if self.py_random.random() < 0.3 else img
+
+        with pytest.raises(ValueError, match="Seldom, which moves a painted dot"):
+            Augmentation(geometry=GeometricRanges(), transforms=[Seldom(p=0.1)])
+
     def test_light_noise_and_compression_do_not_count_as_movement(self):
         for transform in (
             A.RandomBrightnessContrast(0.5, 0.5),
@@ -111,6 +133,9 @@ class TestStayingInPlace:
             A.ImageCompression(quality_range=(20, 40)),
             A.GaussianBlur(blur_limit=(3, 9)),
             A.RandomGamma(),
+            A.ISONoise(),
+            A.CLAHE(),
+            A.AutoContrast(),
             A.ToGray(),
         ):
             assert displacement(transform) < 0.2, transform

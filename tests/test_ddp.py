@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,6 +55,12 @@ class TestRunRanks:
     def test_a_killed_rank(self, tmp_path):
         with pytest.raises(ChildProcessError, match="rank 0 of 2 was killed by SIGKILL"):
             run("os.kill(os.getpid(), 9)", "time.sleep(60)", folder=tmp_path, grace=0.5)
+
+    @pytest.mark.parametrize(("codes", "cause"), [([1, -9], 1), ([-9, 1], 0), ([143, 3], 1), ([1, 3], 0)])
+    def test_of_several_that_have_ended_the_killed_one_is_the_cause(self, codes, cause):
+        """The others see at once that it is gone, and may all have ended when they are looked at."""
+        ranks = [SimpleNamespace(returncode=code, poll=lambda code=code: code) for code in codes]
+        assert ddp._first_failure(ranks) == cause
 
     def test_sigterm_reaches_the_ranks_and_they_may_save(self, tmp_path):
         save = "import signal, pathlib\ndef stop(*_):\n    time.sleep(0.3)\n"

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -38,6 +39,19 @@ def test_a_full_disk_names_the_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_disk_has_it_before_it_has_its_name_and_the_folder_afterwards(tmp_path, monkeypatch):
+    seen = []
+
+    def sync(descriptor):
+        seen.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), (tmp_path / "x").exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_whole(tmp_path / "x", "1")
+    assert seen == [(False, False), (True, True)]
+    write_whole(tmp_path / "x", "2", sync=False)
+    assert len(seen) == 2
+
+
 def test_an_error_about_another_file_stays_what_it_is(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, writing(tmp_path / "x"):
         (tmp_path / "other").open("rb")
@@ -61,6 +75,21 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
         assert path.read_text() == "inner"
     assert path.read_text() == "outer"
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_nor_is_what_another_living_process_writes(tmp_path):
+    code = (
+        "import sys; from facelm.files import writing\n"
+        "with writing(sys.argv[1], 'w') as file:\n"
+        "    print('writes', flush=True); file.write(sys.stdin.readline())\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "theirs")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "writes\n"
+        write_whole(tmp_path / "ours", "1")
+        other.communicate("2", timeout=60)
+    assert other.returncode == 0
+    assert (tmp_path / "theirs").read_text() == "2"
 
 
 def test_the_temporary_path_has_the_same_ending(tmp_path):

@@ -36,7 +36,7 @@ def test_a_run_that_lives_runs(tmp_path):
     ("change", "killed"),
     [
         ({"process_start": 1}, True),
-        ({"host": "elsewhere"}, False),
+        ({"host": "elsewhere", "process_start": 1}, False),
         ({"process": "7"}, False),
         ({"process": 10**30}, False),
     ],

@@ -158,6 +158,13 @@ class TestDownload:
         with pytest.raises(ConnectionError, match="redirect"):
             download(f"{server.url}/w.pth")
 
+    def test_every_redirect_is_looked_at(self, server, monkeypatch):
+        server.redirects["/w.pth"], server.files["/b.pth"] = f"{server.url}/b.pth", ZIP
+        monkeypatch.setattr("facelm.models.fetch._is_private", lambda address: address.path == "/b.pth")
+        with pytest.raises(ConnectionError, match="private address"):
+            download(f"{server.url}/w.pth")
+        assert server.asked == ["/w.pth"]
+
     def test_a_redirect_of_the_same_kind_is_followed(self, server):
         server.redirects["/w.pth"], server.files["/b.pth"] = f"{server.url}/b.pth", ZIP
         assert download(f"{server.url}/w.pth").read_bytes() == ZIP

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from facelm.models import HRNetConfig, HRNetV2, native
+from facelm.models import HRNetConfig, HRNetV2, build_model, native
 from facelm.models.fast import for_inference
 from facelm.models.native.training import for_training
+from facelm.models.spec import ModelSpec
+from facelm.training.lit import LitLandmarks
 
 needs_native = pytest.mark.skipif(not native.available(), reason="no C++ compiler: the native kernels cannot be had")
 SMALL = HRNetConfig(channels=(18, 20, 24, 36), modules=(1, 1, 1), blocks=1, stem=16, stem_blocks=2)
@@ -124,6 +127,19 @@ class TestNaN:
             heatmaps.sum().backward()
         for (name, mine), theirs in zip(fast.named_parameters(), eager.parameters(), strict=True):
             assert torch.isnan(mine.grad).any() == torch.isnan(theirs.grad).any(), name
+        for (name, mine), theirs in zip(fast.named_buffers(), eager.buffers(), strict=True):
+            assert torch.equal(torch.isnan(mine), torch.isnan(theirs)), name
+
+
+@needs_native
+def test_mixed_precision_is_torch_s_and_that_is_said(caplog):
+    spec = ModelSpec(architecture="hrnetv2_w18", crop_size=64)
+    for precision, said in (("bf16-mixed", "torch: bf16-mixed is not theirs"), ("32-true", "native code")):
+        lit = LitLandmarks(spec=spec, net=build_model("hrnetv2_w18"), native=True)
+        lit._trainer = SimpleNamespace(precision=precision)
+        with caplog.at_level("INFO"):
+            lit.on_fit_start()
+        assert caplog.messages[-1] == f"training steps by {said}"
 
 
 def test_norms_that_cannot_be_folded_are_left_to_torch():

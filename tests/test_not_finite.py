@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from conftest import TINY
+from facelm.cli import main
 from facelm.codec import build_codec
 from facelm.data.datamodule import FaceDataModule
 from facelm.models import load_weights, save_weights
@@ -135,3 +137,47 @@ def test_a_training_that_diverges_fails_and_keeps_what_it_had(drawn_root, tmp_pa
     for path in (run / "checkpoints").glob("*.ckpt"):
         state = torch.load(path, weights_only=True)["state_dict"]
         assert all(torch.isfinite(value).all() for value in state.values()), path
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_training_at_once(loss):
+    trainer = SimpleNamespace(global_step=3, log_every_n_steps=10)
+    module = SimpleNamespace(device=torch.device("cpu"))
+    FiniteLoss().on_train_batch_end(trainer, module, {"loss": torch.tensor(1.0)}, None, 0)
+    with pytest.raises(DivergedError, match="the loss is not a finite number after step 3"):
+        FiniteLoss().on_train_batch_end(trainer, module, {"loss": torch.tensor(loss)}, None, 0)
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(tmp_path):
+    """The loss of the step before may have been finite."""
+    written = []
+    trainer = SimpleNamespace(is_last_batch=True, global_step=3, save_checkpoint=lambda path, **_: written.append(path))
+    net = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        net.bias[1] = math.nan
+    with pytest.raises(DivergedError, match="the weight bias"):
+        LastCheckpoint(tmp_path / "last.ckpt").on_train_epoch_end(trainer, net)
+    assert written == []
+
+
+def test_faces_without_numbers_are_said_and_written_as_nothing(photos, monkeypatch, capsys):
+    """JSON has no NaN: a strict reader would refuse the whole file."""
+    look = Predictor._look
+
+    def damaged(self, *args):
+        faces = look(self, *args)
+        for face in faces:
+            face.landmarks_image[5] = math.nan
+        return faces
+
+    monkeypatch.setattr(Predictor, "_look", damaged)
+    assert main(["predict", "photos", "--out", "out"]) == 0
+    assert "one.png: 1 of 1 faces have no finite landmarks" in capsys.readouterr().err
+    content = (photos.parent / "out" / "one.json").read_text()
+    points = json.loads(content, parse_constant=pytest.fail)["faces"][0]["landmarks"]
+    assert points[5] == [None, None]
+    assert None not in points[4]
+    with (photos.parent / "out" / "landmarks.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["5_x"], row["5_y"]) == ("", "")
+    assert float(row["4_x"]) == pytest.approx(points[4][0])

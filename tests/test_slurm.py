@@ -116,6 +116,12 @@ class TestCounts:
             slurm.require_fitting_counts(devices, num_nodes)
         assert [part for part in said if part not in str(error.value)] == []
 
+    def test_are_compared_before_a_trainer_is_built(self, started, tmp_path):
+        started(SLURM_STEP_NUM_TASKS="4", SLURM_STEP_TASKS_PER_NODE="2(x2)")
+        cfg = compose("train", *TINY, "trainer=ddp_multinode", "trainer.accelerator=cpu", "trainer.devices=1")
+        with pytest.raises(ValueError, match="srun started 4 processes on 2 nodes"):
+            build_trainer(cfg, loggers=[], callbacks=[], run_dir=tmp_path)
+
 
 @pytest.fixture
 def scontrol(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -66,6 +67,19 @@ def test_a_search_that_goes_on_has_the_results_of_the_one_that_was_killed(sweepe
         (tmp_path / name / "result.json").write_text(json.dumps(record))
     states = [(trial.state.name, trial.value) for trial in sweeper._open_study(tmp_path).trials]
     assert states == [("COMPLETE", 4.5), ("FAIL", None), ("RUNNING", None)]
+
+
+def test_a_trial_that_was_asked_for_and_never_named_is_ended(sweeper, tmp_path):
+    import optuna
+
+    study = sweeper._open_study(tmp_path)
+    for minutes in (0, 5):
+        trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
+        trial.datetime_start -= timedelta(minutes=minutes)
+        study.add_trial(trial)
+    assert [trial.state.name for trial in sweeper._open_study(tmp_path).trials] == ["RUNNING", "FAIL"]
+    (trial,) = sweeper._ask(study, {"x": optuna.distributions.FloatDistribution(0, 1)}, 1)
+    assert trial.user_attrs["searched_by"] == own_process()
 
 
 def test_a_search_that_is_stopped_keeps_what_its_jobs_beside_came_to(sweeper, tmp_path):

@@ -6,6 +6,7 @@ the folders before it say whose machine it was.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +29,14 @@ CUT = ".../"
 def public(text: str) -> str:
     """`text` with every address in it cut to `scheme://host/path`."""
     return _ADDRESS.sub(lambda match: match["scheme"] + match["place"], text)
+
+
+class PublicFormatter(logging.Formatter):
+    """Writes what is logged with every address in it cut: logs are kept, and passed on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, `public`."""
+        return public(super().format(record))
 
 
 def without_keys(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 200
 """How often a point that was tried before is drawn again before the space counts as exhausted."""
 
+NAMELESS = timedelta(minutes=1)
+"""A trial that nobody has put a name to for so long is of a search that was killed just as it asked."""
 
 OPTIONS = {  # conf/sweep/optuna.yaml explains them
     "_target_": "hydra_plugins.facelm_optuna.OptunaSweeper",
@@ -153,6 +156,7 @@ class OptunaSweeper(Sweeper):
             if len(trials) == count:
                 break
             trial = study.ask(dict(space))
+            trial.set_user_attr("searched_by", own_process())
             if new := _point(trial.params) not in tried:
                 tried.add(_point(trial.params))
                 trials.append(trial)
@@ -168,7 +172,6 @@ class OptunaSweeper(Sweeper):
         for number, trial in enumerate(trials, start=first_job):
             trial.set_user_attr("job", number)
             trial.set_user_attr("folder", str(Path(self.config.hydra.sweep.dir).absolute() / str(number)))
-            trial.set_user_attr("searched_by", own_process())
         values: list[float | None] = [None] * len(trials)
         try:
             self.validate_batch_is_legal(jobs)
@@ -197,10 +200,11 @@ def _settle(study: Study) -> None:
     """Tells the study what became of the trials of a search that was killed: their jobs may have finished."""
     optuna = _import_optuna()
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        search = trial.user_attrs.get("searched_by", {})
-        if not is_killed({"status": "running", **search}):
-            continue
-        _tell(study, trial)
+        search = trial.user_attrs.get("searched_by")
+        asked = trial.datetime_start or datetime.min
+        nobody = search is None and datetime.now() - asked > NAMELESS
+        if nobody or is_killed({"status": "running", **(search or {})}):
+            _tell(study, trial)
 
 
 def _tell(study: Study, trial: Trial | FrozenTrial) -> None:

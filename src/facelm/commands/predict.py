@@ -168,6 +168,7 @@ class Job:
         return len(prediction)
 
     def _video(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
+        from facelm.predict.predictor import DAMAGED, not_finite
         from facelm.predict.video import FaceTracker, VideoReader
 
         if self.table is not None:
@@ -176,6 +177,7 @@ class Job:
         smooth, every = not self.args.no_smoothing, self.args.detect_every
         tracker = FaceTracker(self.predictor, smooth=smooth, detect_every=every)
         tracks: set[int] = set()
+        lost = 0
         bar.start_video(item.shown, reader.count)
         with closing(reader), results.open_video(item.name, item.stem, reader.fps) as video:
             try:
@@ -184,12 +186,15 @@ class Job:
                         break
                     faces = tracker(frame)
                     tracks |= {face.track for face in faces}
+                    lost += not_finite(faces)
                     video.add(frame, faces)
                     bar.finish_frame()
             except KeyboardInterrupt:
                 if not reader.is_camera:
                     raise
                 bar.say(f"{item.shown}: stopped")
+        if lost:
+            bar.say(f"{item.shown}: {lost} faces of its frames have no finite landmarks: {DAMAGED}")
         if not tracks:
             bar.say(f"{item.shown}: no face found")
         return len(tracks)

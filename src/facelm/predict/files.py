@@ -10,8 +10,9 @@
 | `landmarks.coco.json` | the photographs and faces of every input as COCO keypoints, see `coco` |
 | `.facelm-results.jsonl` | which of these files are facelm's, see `journal` |
 
-Each file appears under its name when it is whole, the last two when the folder is closed. A path that begins with =, +,
-- or @ is written into the table with ./ before it: the same path, and no formula for a spreadsheet.
+Each file appears under its name when it is whole, the last three when the folder is closed. A path that begins with =,
++, - or @ is written into the table with ./ before it: the same path, and no formula for a spreadsheet. A landmark without
+a finite number is null in JSON and an empty cell in the table.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
 from facelm.predict import coco
 from facelm.predict.journal import TABLES, Journal
-from facelm.predict.predictor import FaceLandmarks, Prediction
+from facelm.predict.predictor import FaceLandmarks, Prediction, plain_numbers
 from facelm.predict.video import Frame, TrackedFace
 
 FORMATS = ("json", "csv", "pts", "coco")
@@ -164,7 +165,7 @@ class ResultFolder:
     def _add_row(self, name: str, frame: int | str, number: int, face: FaceLandmarks) -> None:
         if "csv" in self.formats:
             points = np.column_stack([face.landmarks_image.round(3), face.confidence.round(4)])
-            self.journal.row([cell(name), frame, number, *face.box.round(3).tolist(), *points.ravel().tolist()])
+            self.journal.row([cell(name), frame, number, *face.box.round(3).tolist(), *plain_numbers(points.ravel())])
 
     def _write_table(self) -> None:
         points = [f"{i}_{what}" for i in range(self.scheme.num_landmarks) for what in ("x", "y", "confidence")]

@@ -6,7 +6,7 @@ Read next: `photographs.py` (what is read), `detect.py` (where faces are), `face
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from facelm.predict.photographs import Photograph, Source, read_photograph
 DEFAULT_MODEL = "hrnetv2_w18"
 
 NO_FACE = "no face found"
+DAMAGED = "the network gave no numbers (NaN); its weights are damaged, or those of a training that diverged"
 
 Convention = str | BoxConvention
 """What boxes are: a name in `facelm.geometry.boxes.CONVENTIONS`, or a measured one."""
@@ -53,12 +54,12 @@ class FaceLandmarks:
     rotation: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, coordinates rounded to 1/1000 pixel."""
+        """Plain lists, coordinates rounded to 1/1000 pixel; None where there is no number, since JSON has no NaN."""
         return {
             "box": self.box.round(3).tolist(),
             "rotation": round(self.rotation, 2),
-            "landmarks": self.landmarks_image.round(3).tolist(),
-            "confidence": self.confidence.round(4).tolist(),
+            "landmarks": plain_numbers(self.landmarks_image.round(3)),
+            "confidence": plain_numbers(self.confidence.round(4)),
         }
 
 
@@ -293,5 +294,18 @@ def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
     return kept
 
 
+def plain_numbers(values: FloatArray) -> list[Any]:
+    """`values` as lists, None where they are not finite."""
+    found: list[Any] = np.where(np.isfinite(values), values, None).tolist()
+    return found
+
+
+def not_finite(faces: Iterable[FaceLandmarks]) -> int:
+    """How many of `faces` have a landmark that is no finite number."""
+    return sum(not np.isfinite(face.landmarks_image).all() for face in faces)
+
+
 def _notes(photograph: Photograph, faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
-    return photograph.notes if faces else (*photograph.notes, NO_FACE)
+    lost = not_finite(faces)
+    damaged = (f"{lost} of {len(faces)} faces have no finite landmarks: {DAMAGED}",) if lost else ()
+    return (*photograph.notes, *damaged) if faces else (*photograph.notes, NO_FACE)
