@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
     given = [option for option, value in drawing.items() if value is not None]
     if args.data is not None:
         if args.drawn or given:
+            odd = "--drawn" if args.drawn else given[0]
             raise ValueError(
-                f"--data {args.data} is for faces that are there; leave {'--drawn' if args.drawn else given[0]} out"
+                f"--data {args.data} is for a published data set, and {odd} for drawn faces; leave one out"
             )
         return _published(args)
     if args.drawn and args.archives:

@@ -22,7 +22,7 @@ from torch import nn
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.evaluation.metrics import mean_shape
-from facelm.geometry.landmarks import get_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme, plain_scheme
 from facelm.launch import ddp, slurm
 from facelm.launch.ddp import environment_plugins, resolve_devices
 from facelm.launch.errors import sentence
@@ -152,13 +152,19 @@ def build_network(cfg: DictConfig, spec: ModelSpec) -> nn.Module:
 
 def build_data(cfg: DictConfig) -> FaceDataModule:
     """A training's data module; nothing is read yet."""
-    return framed_data(cfg.data, model_spec(cfg), augmentation=build(cfg.augment), seed=cfg.seed)
+    return framed_data(cfg.data, model_spec(cfg), augmentation=cfg.augment, seed=cfg.seed)
 
 
-def framed_data(node: DictConfig, spec: ModelSpec, **options: Any) -> FaceDataModule:
-    """The data module that `node` of `conf/data` describes, its crops framed as `spec` says; nothing is read yet."""
+def framed_data(
+    node: DictConfig, spec: ModelSpec, scheme: LandmarkScheme | None = None, **options: Any
+) -> FaceDataModule:
+    """The data module that `node` of `conf/data` describes, its crops framed as `spec` says; nothing is read yet.
+
+    `scheme` is the faces' own where that is not the spec's.
+    """
+    landmarks = plain_scheme(scheme or spec.scheme)  # plain: Hydra would take the dataclass for a config
     data: FaceDataModule = build(
-        node, crop_size=spec.crop_size, crop_scale=spec.crop_scale, landmarks=spec.scheme, **options
+        node, crop_size=spec.crop_size, crop_scale=spec.crop_scale, landmarks=landmarks, **options
     )
     return data
 
