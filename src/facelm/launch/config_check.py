@@ -83,7 +83,8 @@ def check_config(cfg: Any) -> None:
     if "trainer" in cfg:
         check_owned(cfg)
         check_length(cfg.trainer)
-    check_seed(cfg.seed)
+    if "seed" in cfg:  # a training's
+        check_seed(cfg.seed)
     check_tags(cfg.get("tags"))
     if HydraConfig.initialized() and GlobalHydra.instance().is_initialized():
         hydra_job: Any = HydraConfig.get()
