@@ -201,7 +201,7 @@ def evaluation_data(
         node["hold_out"] = 0  # of other data, nobody can say which tenth was held out
     if "pixel_origin" in node:
         node["pixel_origin"] = model.spec.pixel_origin
-    data = framed_data(OmegaConf.create(node), model.spec, same.target if same else None)
+    data = framed_data(OmegaConf.create(node), replace(model.spec, scheme=same.target) if same else model.spec)
     if recorded and model.faces.get("validated"):
         data.held_out(model.faces["validated"])
     return data

@@ -11,8 +11,8 @@
 | `.facelm-results.jsonl` | which of these files are facelm's, see `journal` |
 
 Each file appears under its name when it is whole, the last three when the folder is closed. A path that begins with =,
-+, - or @ is written into the table with ./ before it: the same path, and no formula for a spreadsheet. A landmark without
-a finite number is null in JSON and an empty cell in the table.
++, - or @ is written into the table with ./ before it: the same path, and no formula for a spreadsheet. A landmark
+without a finite number is null in JSON and an empty cell in the table.
 """
 
 from __future__ import annotations

@@ -296,7 +296,9 @@ def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
 
 def plain_numbers(values: FloatArray) -> list[Any]:
     """`values` as lists, None where they are not finite."""
-    found: list[Any] = np.where(np.isfinite(values), values, None).tolist()
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    found: list[Any] = plain.tolist()
     return found
 
 
