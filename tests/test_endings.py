@@ -1,5 +1,6 @@
 """However a training ends: what is resumed from its last.ckpt ends as a run that never stopped, bit for bit."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -216,4 +217,5 @@ class TestWorkers:
         )
         assert done.returncode == 1
         assert "Too many open files" in done.stderr
+        assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed", "it could not be opened"
         assert time.monotonic() - started < 100

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from facelm import __version__
-from facelm.launch.errors import say
+from facelm.launch.errors import end_at_once, say
 
 JOBS = {
     "train": "a training: experiment=NAME and key=value, see facelm train --help",
@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[:1] == [name]:
             module = import_module(f"facelm.commands.{name}")
             module.add_arguments(command)
+    end_at_once()
     args, further = parser.parse_known_args(arguments)
     if further and hasattr(args, "overrides") and not any(text.startswith("-") for text in further):
         args.overrides += further  # argparse gathers these up to the first option only

@@ -6,8 +6,10 @@ every command. It knows other packages' errors by name, so that it imports none 
 
 from __future__ import annotations
 
+import atexit
 import errno
 import functools
+import gc
 import os
 import re
 import signal
@@ -108,6 +110,14 @@ def sentence(error: BaseException) -> str | None:
     return said or type(error).__name__
 
 
+def end_at_once() -> None:
+    """Lets the program end without a last search for cycles: among the objects of torch and Lightning it takes seconds.
+
+    Registered first, it is done last, after what others have to do at the end.
+    """
+    atexit.register(gc.freeze)
+
+
 def say(error: BaseException) -> int:
     """Prints the sentence on `error` and returns the exit code, 1; raises it where a traceback is due.
 
@@ -152,6 +162,7 @@ def program(main: Callable[[], Result]) -> Callable[[], Result]:
         if not __debug__:
             print("error: Hydra does not run under python -O or PYTHONOPTIMIZE: start Python without", file=sys.stderr)
             sys.exit(1)
+        end_at_once()
         asked = os.environ.get("HYDRA_FULL_ERROR")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print
         try:

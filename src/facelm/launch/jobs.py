@@ -69,20 +69,23 @@ def recorded(job: Job, **facts: Any) -> Iterator[dict[str, Any]]:
     }
     started = time.monotonic()
     write_whole(job.folder / RECORD, json.dumps(record, indent=1))
-    try:
-        yield record
-        record["status"] = "finished"
-    except BaseException as error:
-        gone = isinstance(error, SystemExit | KeyboardInterrupt)
-        said = read_record(job.folder).get("error")  # by the rank that failed first, unless one could not say it
-        if isinstance(error, RankKilledError):
-            said = None
-        said = public(said or f"{type(error).__name__}: {error}")
-        record |= {"status": "stopped" if gone else "failed", "error": said}
-        raise
-    finally:
-        record["seconds"] = round(before + time.monotonic() - started, 1)
-        write_whole(job.folder / RECORD, json.dumps(record, indent=1))
+    with Path(os.devnull).open() as spare:  # else a job that ran out of file descriptors could not write its record
+        try:
+            yield record
+            record["status"] = "finished"
+        except BaseException as error:
+            spare.close()
+            gone = isinstance(error, SystemExit | KeyboardInterrupt)
+            said = read_record(job.folder).get("error")  # by the rank that failed first, unless one could not say it
+            if isinstance(error, RankKilledError):
+                said = None
+            said = public(said or f"{type(error).__name__}: {error}")
+            record |= {"status": "stopped" if gone else "failed", "error": said}
+            raise
+        finally:
+            spare.close()
+            record["seconds"] = round(before + time.monotonic() - started, 1)
+            write_whole(job.folder / RECORD, json.dumps(record, indent=1))
 
 
 @contextmanager
