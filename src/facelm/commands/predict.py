@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument_group("videos").add_argument
     add("--no-smoothing", action="store_true", help="landmarks of each frame as they are")
-    add("--seconds", type=float, metavar="S", help="stop after S seconds (a camera: or Ctrl-C)")
+    add("--seconds", type=_seconds, metavar="S", help="stop after S seconds (a camera: or Ctrl-C)")
     add("--detect-every", type=_at_least(1), default=15, metavar="N", help="frames between looks for new faces")
 
 
@@ -158,7 +158,8 @@ class Job:
         return len(prediction)
 
     def _video(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
-        from facelm.predict.video import FaceTracker, VideoReader
+        from facelm.predict.frames import VideoReader
+        from facelm.predict.video import FaceTracker
 
         if self.table is not None:
             raise ValueError("--boxes are for images; a video's faces are found with --detector")
@@ -167,7 +168,8 @@ class Job:
         tracker = FaceTracker(self.predictor, smooth=smooth, detect_every=every)
         tracks: set[int] = set()
         bar.start_video(item.shown, reader.count)
-        with closing(reader), results.open_video(item.name, item.stem, reader.fps) as video:
+        sound = None if reader.is_camera else item.path
+        with closing(reader), results.open_video(item.name, item.stem, reader.fps, sound) as video:
             try:
                 for frame in reader:
                     if self.args.seconds is not None and frame.seconds >= self.args.seconds:
@@ -180,6 +182,9 @@ class Job:
                 if not reader.is_camera:
                     raise
                 bar.say(f"{item.shown}: stopped")
+            video.notes += [reader.cut] if reader.cut else []
+        if reader.cut:
+            raise ValueError(reader.cut)
         if not tracks:
             bar.say(f"{item.shown}: no face found")
         return len(tracks)
@@ -231,6 +236,16 @@ def _convention(text: str) -> BoxConvention:
         return BoxConvention("custom", (x, y), scale)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error} (or DX,DY,SCALE)") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
 
 
 def _at_least(least: int) -> Callable[[str], int]:

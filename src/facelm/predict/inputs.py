@@ -15,8 +15,8 @@ from typing import Literal
 
 from facelm.data.images import IMAGE_ENDINGS
 from facelm.files import typed
+from facelm.predict.frames import ANIMATED_ENDINGS, VIDEO_ENDINGS, is_animated
 from facelm.predict.journal import roots
-from facelm.predict.video import VIDEO_ENDINGS
 
 PHOTOGRAPH_ENDINGS = (*IMAGE_ENDINGS, ".jfif", ".gif", ".avif", ".jp2", ".tga")
 """What is taken from folders, in lower case; a file named itself may have any ending."""
@@ -85,7 +85,7 @@ def expand_inputs(
     _check_apart((file for file, _ in found), out)
     stems = _stems([(str(file), place) for file, place in found], former or {})
     inputs = [
-        Input("video" if file.suffix.lower() in VIDEO_ENDINGS else "image", file, shown(file), stem)
+        Input("video" if _is_video(file) else "image", file, shown(file), stem)
         for (file, _), stem in zip(found, stems, strict=True)
     ]
     return [*inputs, *dict.fromkeys(cameras)], failures
@@ -106,7 +106,11 @@ def _files_below(folder: Path, out: Path) -> Iterator[Path]:
 
 
 def _known(path: Path) -> bool:
-    return path.suffix.lower() in (*PHOTOGRAPH_ENDINGS, *VIDEO_ENDINGS)
+    return path.suffix.lower() in (*PHOTOGRAPH_ENDINGS, *VIDEO_ENDINGS, *ANIMATED_ENDINGS)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_ENDINGS or is_animated(path)
 
 
 def _same(path: Path, other: Path) -> bool:
