@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -79,13 +80,14 @@ def run(args: argparse.Namespace) -> int:
     import cv2
 
     from facelm.predict.files import ResultFolder
-    from facelm.predict.inputs import expand_inputs
+    from facelm.predict.inputs import expand_inputs, said_of_skipped
     from facelm.predict.journal import Journal
     from facelm.predict.targets import to_do
 
     out = typed(args.out)
     journal = Journal(out)
-    given, failures = expand_inputs(args.inputs, out, journal.stems)
+    skipped: Counter[str] = Counter()
+    given, failures = expand_inputs(args.inputs, out, journal.stems, skipped)
     again: Again = "overwrite" if args.overwrite else "skip" if args.skip_existing else "refuse"
     made, what = _options(args), {"formats": args.format, "overlay": not args.no_overlay}
     inputs = to_do(given, journal, made=made, again=again, **what)
@@ -108,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
                 bar.finish_input()
     left = f" ({there} inputs were there)" if there else ""
     print(f"{total - len(failures)} of {total} inputs, {faces} faces{left} -> {out}")
+    if skipped:
+        print(said_of_skipped(skipped))
     if failures:
         print("failed:", *(f"  {name}: {reason}" for name, reason in failures), sep="\n", file=sys.stderr)
     return 1 if failures else 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from facelm.predict.photographs import Photograph, Source, read_photograph
 DEFAULT_MODEL = "hrnetv2_w18"
 
 NO_FACE = "no face found"
+
+NOTHING = Photograph(np.zeros((0, 0, 3), np.uint8))
+"""Stands for an image that cannot be read."""
 
 Convention = str | BoxConvention
 """What boxes are: a name in `facelm.geometry.boxes.CONVENTIONS`, or a measured one."""
@@ -67,13 +70,15 @@ class Prediction:
     """The faces of one image, the surest detection first or in the order of the boxes given; it is a sequence of them.
 
     `size` is (width, height); `seconds` what reading, detecting and finding landmarks took, the last for all images
-    of the call together; `notes` say what the caller should know, such as that no face was found.
+    of the call together; `notes` say what the caller should know, such as that no face was found. `error` says why the
+    image could not be read, where that was to be skipped.
     """
 
     faces: tuple[FaceLandmarks, ...]
     size: tuple[int, int]
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    error: str = ""
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -173,47 +178,70 @@ class Predictor:
 
     @overload
     def __call__(
-        self, images: list[Any], boxes: Any = None, *, convention: Convention = "tight"
+        self, images: list[Any] | tuple[Any, ...], boxes: Any = None, *, convention: Convention = "tight", **how: Any
     ) -> list[Prediction]: ...
 
     @overload
-    def __call__(self, images: Source, boxes: Any = None, *, convention: Convention = "tight") -> Prediction: ...
+    def __call__(
+        self, images: Source, boxes: Any = None, *, convention: Convention = "tight", **how: Any
+    ) -> Prediction: ...
 
     def __call__(
-        self, images: Any, boxes: Any = None, *, convention: Convention = "tight"
+        self,
+        images: Any,
+        boxes: Any = None,
+        *,
+        convention: Convention = "tight",
+        bgr: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> Prediction | list[Prediction]:
         """The faces of an image, or of each image of a list; all crops go through the network together.
 
         Args:
-            images: a path, an array (RGB) or a PIL image, or a list of these.
+            images: what `read_photograph` takes, or a list or tuple of these.
             boxes: `[N, 4]` as (x1, y1, x2, y2) in pixels, for a list of images one such array each. None: the
                 detector looks for faces.
             convention: what these boxes are: `tight` around the landmarks, `square` (300W's), `dlib`, or a
                 `BoxConvention` measured by `facelm calibrate`.
+            bgr: whether arrays and tensors are in OpenCV's order; files and PIL images know theirs.
+            on_error: what an image that cannot be read, or boxes that are none, mean for the others: "skip" gives a
+                prediction without faces in its place, whose `error` says why.
 
         Raises:
-            ValueError: an image that cannot be read, or a box that is not finite, inverted, tiny or outside.
+            ValueError: an image that cannot be read, or a box that is not finite, inverted, tiny or outside; of a list,
+                the message says which, counted from 0.
             FileNotFoundError: no such image.
             ImportError: faces are to be detected, and there is no detector.
         """
-        many = isinstance(images, list)
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error={on_error!r}: it is 'raise' or 'skip'")
+        many = isinstance(images, list | tuple)
         sources = images if many else [images]
         given = [None] * len(sources) if boxes is None else list(boxes) if many else [boxes]
         if len(given) != len(sources):
             raise ValueError(f"{len(sources)} images, but boxes for {len(given)}: give one array [N, 4] for each image")
         start = perf_counter()
-        photographs, seconds, face_boxes = [], [], []
-        for source, xyxy in zip(sources, given, strict=True):
-            photographs.append(read_photograph(source))
-            read = perf_counter()
-            face_boxes.append(self.training_boxes(photographs[-1], xyxy, convention))
+        photographs, seconds, face_boxes, errors = [], [], [], []
+        for index, (source, xyxy) in enumerate(zip(sources, given, strict=True)):
+            error = ""
+            try:
+                photograph = read_photograph(source, bgr=bgr)
+                read = perf_counter()
+                found_boxes = self.training_boxes(photograph, xyxy, convention)
+            except (ValueError, OSError) as problem:
+                if on_error == "raise":
+                    raise (_of_image(problem, index, len(sources)) if many else problem) from None
+                photograph, found_boxes, error, read = NOTHING, [], str(problem), perf_counter()
+            photographs.append(photograph)
+            face_boxes.append(found_boxes)
+            errors.append(error)
             seconds.append({"read": read - start, "detect": (start := perf_counter()) - read})
         faces = self.faces_in_boxes(photographs, face_boxes)
         faces = [distinct(found) if xyxy is None else found for found, xyxy in zip(faces, given, strict=True)]
         took = perf_counter() - start
         predictions = [
-            Prediction(tuple(found), photograph.size, {**spent, "landmarks": took}, _notes(photograph, found))
-            for photograph, found, spent in zip(photographs, faces, seconds, strict=True)
+            Prediction(tuple(found), photograph.size, {**spent, "landmarks": took}, _notes(photograph, found), error)
+            for photograph, found, spent, error in zip(photographs, faces, seconds, errors, strict=True)
         ]
         return predictions if many else predictions[0]
 
@@ -293,5 +321,13 @@ def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
     return kept
 
 
+def _of_image(error: ValueError | OSError, index: int, count: int) -> ValueError | OSError:
+    """The same error with the number of its image before it."""
+    kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+    kind = kind if isinstance(error, OSError) else ValueError
+    return kind(f"image {index} of {count}, counted from 0: {error}")
+
+
 def _notes(photograph: Photograph, faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
-    return photograph.notes if faces else (*photograph.notes, NO_FACE)
+    none = () if faces or photograph is NOTHING else (NO_FACE,)
+    return (*photograph.notes, *none)
