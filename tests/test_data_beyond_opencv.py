@@ -1,4 +1,4 @@
-"""Kinds of photographs that OpenCV does not read, or not rightly, through the one decoder of training and prediction."""
+"""Kinds of photographs that OpenCV does not read, or not rightly, through the decoder of training and prediction."""
 
 import io
 import subprocess

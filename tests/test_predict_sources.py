@@ -7,7 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from facelm.predict import Predictor
 from facelm.predict.photographs import read_photograph
+from perfect_network import SPEC, PerfectNetwork, box_of, map_image
+from predict_folder import FACE, FixedDetector
 
 COLOURS = np.zeros((40, 60, 3), np.uint8)
 COLOURS[:20, :30], COLOURS[:20, 30:], COLOURS[20:, :30] = (255, 0, 0), (0, 200, 0), (255, 255, 0)
@@ -60,3 +63,45 @@ def test_what_is_refused_names_the_cure(source, cure):
     with pytest.raises((ValueError, FileNotFoundError), match=cure) as error:
         read_photograph(source)
     assert "secret" not in str(error.value)
+
+
+class TestLists:
+    IMAGES = (map_image(), "gone.jpg", map_image(), np.zeros((4, 4, 3)))
+
+    def predictor(self):
+        return Predictor(PerfectNetwork(FACE), SPEC, device="cpu", detector=FixedDetector(), flip="none")
+
+    def test_a_bad_image_is_named_by_its_index(self):
+        with pytest.raises(
+            FileNotFoundError, match=r"image 1 of 4, counted from 0: 'gone\.jpg': there is no such file"
+        ):
+            self.predictor()(self.IMAGES)
+        with pytest.raises(ValueError, match="image 1 of 2, counted from 0: .*float64"):
+            self.predictor()([self.IMAGES[0], self.IMAGES[3]])
+
+    def test_the_others_can_be_had(self):
+        predictions = self.predictor()(self.IMAGES, on_error="skip")
+        assert [len(prediction) for prediction in predictions] == [1, 0, 1, 0]
+        assert [bool(prediction.error) for prediction in predictions] == [False, True, False, True]
+        assert "there is no such file" in predictions[1].error
+        assert np.abs(predictions[2][0].landmarks_image - FACE).max() < 1
+
+    def test_boxes_that_are_none_too(self):
+        boxes = [box_of(FACE).xyxy[None], [[5, 5, 1, 1]]]
+        with pytest.raises(ValueError, match="image 1 of 2"):
+            self.predictor()([map_image()] * 2, boxes, convention="square")
+        found = self.predictor()([map_image()] * 2, boxes, convention="square", on_error="skip")
+        assert [len(one) for one in found] == [1, 0]
+
+    def test_a_single_image_can_be_skipped_and_has_no_index(self):
+        assert self.predictor()("gone.jpg", on_error="skip").error.startswith("'gone.jpg'")
+        with pytest.raises(FileNotFoundError, match=r"^'gone\.jpg'"):
+            self.predictor()("gone.jpg")
+
+    def test_bgr(self):
+        (face,) = self.predictor()(map_image()[..., ::-1], bgr=True)
+        assert np.abs(face.landmarks_image - FACE).max() < 1
+
+    def test_no_such_way(self):
+        with pytest.raises(ValueError, match="on_error='ignore'"):
+            self.predictor()([map_image()], on_error="ignore")

@@ -83,7 +83,7 @@ def read_image(path: Path, orientation: int = AS_STORED) -> Image:
 def decode(content: bytes, orientation: int = AS_STORED) -> Image | None:
     """The pixels `[H, W, 3]` uint8 RGB of an image file's bytes, turned by `orientation`; None where there are none.
 
-    A 16-bit file whose values all fit in 8, 10, 12 or 14 bits is taken to hold so many, since it would be black otherwise.
+    A 16-bit file whose values all fit in 8, 10, 12 or 14 bits is taken to hold so many: it would be black otherwise.
 
     Raises:
         ValueError: HEIC, and pillow-heif is not installed.

@@ -92,7 +92,7 @@ class Film:
         return picture
 
     def _open_sound(self, path: Path) -> None:
-        """Takes the sound of `path` along, if there is one that the file can hold; its times stay those of the video."""
+        """Takes the sound of `path` along, if there is one that MP4 can hold; its times stay those of the video."""
         with suppress(self._av.FFmpegError, IndexError):
             self._source = self._av.open(f"file:{path}", metadata_errors="replace")
             sound = self._source.streams.best("audio")
@@ -103,7 +103,7 @@ class Film:
                 self._sounds = self._source.demux(sound)
 
     def _copy_sound(self, until: float) -> None:
-        """Writes the sound up to that time, so that it lies beside its pictures; what begins before them is left out."""
+        """Writes the sound up to that time, so that it lies beside its pictures; what comes before them is left out."""
         while True:
             packet = self._waiting or next(self._sounds, None)
             self._waiting = None

@@ -1,7 +1,8 @@
 """The frames of videos and cameras, each with the time that the file gives it.
 
-Files are read with PyAV, which is FFmpeg's libraries: it knows the time of each frame, while OpenCV tells the frame rate
-alone, which a telephone's video does not keep. Animated GIF, WebP and PNG are read with Pillow, cameras with OpenCV.
+Files are read with PyAV, which is FFmpeg's libraries: it knows the time of each frame, while OpenCV tells the frame
+rate alone, which a telephone's video does not keep. Animated GIF, WebP and PNG are read with Pillow, cameras with
+OpenCV.
 """
 
 from __future__ import annotations
@@ -186,9 +187,9 @@ class _Animation:
     """An animated GIF, WebP or PNG, read with Pillow."""
 
     def __init__(self, path: Path) -> None:
-        from PIL import Image as pil
+        import PIL.Image
 
-        self._image: Any = pil.open(path)
+        self._image: Any = PIL.Image.open(path)
         self.count = int(self._image.n_frames)
         self.fps = 1 / self._duration()
 
@@ -244,10 +245,10 @@ def is_animated(path: Path) -> bool:
     """Whether the file is a picture that moves, by its ending and its content; False where it cannot be read."""
     if path.suffix.lower() not in ANIMATED_ENDINGS:
         return False
-    from PIL import Image as pil
+    import PIL.Image
 
     try:
-        with pil.open(path) as image:
+        with PIL.Image.open(path) as image:
             return int(getattr(image, "n_frames", 1)) > 1
-    except (OSError, ValueError, SyntaxError, EOFError, pil.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError):
         return False

@@ -79,7 +79,7 @@ def expand_inputs(
             found.append((path, Path(path.name)))
         elif name.isascii() and name.isdigit():
             cameras.append(_camera(name))
-        elif glob.has_magic(name):
+        elif glob.has_magic(name) and "://" not in name:
             matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
             files = [match for match in matches if match.is_file() and _known(match, skipped)]
             failures += [] if files else [(shown(name), "nothing matches this pattern")]
@@ -109,7 +109,9 @@ def _camera(number: str) -> Input:
 def _no_file(name: str) -> str:
     """What to say of a name that is no file's."""
     if name == "-":
-        return "standard input is not read. Write it to a file first: ... > photo.jpg (Predictor takes sys.stdin.buffer)"
+        return (
+            "standard input is not read. Write it to a file first: ... > photo.jpg (Predictor takes sys.stdin.buffer)"
+        )
     if re.match(r"https?://", name):
         return "addresses are not read. Download it first: curl -O ADDRESS"
     if re.match(r"\w+://", name):
@@ -135,9 +137,10 @@ def _known(path: Path, skipped: Counter[str]) -> bool:
 
 def said_of_skipped(skipped: Counter[str]) -> str:
     """How many files were left out, the most frequent kinds by name; "" where there are none."""
-    kinds = ", ".join(f"{shown(ending)} {count}" for ending, count in skipped.most_common(8))
+    kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))[:8]
+    listed = ", ".join(f"{shown(ending)} {count}" for ending, count in kinds)
     more = ", ..." if len(skipped) > 8 else ""
-    return f"left out: {skipped.total()} of unknown kind: {kinds}{more}" if skipped else ""
+    return f"left out: {skipped.total()} of unknown kind: {listed}{more}" if skipped else ""
 
 
 def _is_video(path: Path) -> bool:

@@ -10,9 +10,10 @@ import io
 import os
 import re
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, Generic, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -29,6 +30,11 @@ MOST_PIXELS = 200_000_000
 Source = str | os.PathLike[str] | bytes | NDArray[Any] | Any
 """A path, a file's bytes, an open file, an array, a torch tensor, or a PIL image."""
 
+OnError = Literal["raise", "skip"]
+"""What one image that cannot be read means for the others."""
+
+Box = TypeVar("Box")
+
 _CURE = "Copy or export it again"
 _FIRST_FRAME = "animated or of several pages: only the first is used"
 
@@ -44,6 +50,9 @@ class Photograph:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
+
+
+_NOTHING = Photograph(np.zeros((0, 0, 3), np.uint8))  # stands for one that cannot be read
 
 
 def read_photograph(source: Source, *, bgr: bool = False) -> Photograph:
@@ -78,6 +87,55 @@ def read_photograph(source: Source, *, bgr: bool = False) -> Photograph:
         f"an image is a path, bytes, an open file, a numpy array, a torch tensor or a PIL image; got "
         f"{type(source).__name__}"
     )
+
+
+@dataclass(frozen=True)
+class Seen(Generic[Box]):
+    """A photograph, where the faces in it are, the seconds for reading and for these, and why it could not be read."""
+
+    photograph: Photograph
+    boxes: list[Box]
+    seconds: dict[str, float]
+    error: str = ""
+
+
+def read_each(
+    sources: Sequence[Source],
+    given: Sequence[Any],
+    find: Callable[[Photograph, Any], list[Box]],
+    *,
+    bgr: bool,
+    on_error: OnError,
+    numbered: bool,
+) -> list[Seen[Box]]:
+    """Every photograph with what `find` gives for it and the boxes `given` with it.
+
+    One that cannot be read, or whose boxes are none, is empty with `on_error="skip"`; else the error is raised, with
+    its number before it where they are `numbered`.
+
+    Raises:
+        ValueError: `on_error` is none; and what `read_photograph` and `find` raise.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error={on_error!r}: it is 'raise' or 'skip'")
+    seen: list[Seen[Box]] = []
+    for index, (source, boxes) in enumerate(zip(sources, given, strict=True)):
+        start = perf_counter()
+        try:
+            photograph = read_photograph(source, bgr=bgr)
+            read = perf_counter()
+            found = find(photograph, boxes)
+            seen.append(Seen(photograph, found, {"read": read - start, "detect": perf_counter() - read}))
+        except (ValueError, OSError) as error:
+            if on_error == "skip":
+                seen.append(Seen(_NOTHING, [], {"read": perf_counter() - start, "detect": 0.0}, str(error)))
+            elif not numbered:
+                raise
+            else:
+                kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+                kind = kind if isinstance(error, OSError) else ValueError
+                raise kind(f"image {index} of {len(sources)}, counted from 0: {error}") from error
+    return seen
 
 
 def _from_file(source: str | os.PathLike[str]) -> Photograph:
@@ -141,7 +199,9 @@ def _is_animated(content: bytes) -> bool:
 
 
 def _from_pil(image: Any) -> Photograph:
-    several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"  # a telephone's JPEG with a second, lesser one
+    several = (
+        getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+    )  # a telephone's JPEG with a second, lesser one
     notes = (_FIRST_FRAME,) if several else ()
     try:
         if several:

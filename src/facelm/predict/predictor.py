@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -26,14 +26,11 @@ from facelm.models.loading import load_model
 from facelm.models.own import Network
 from facelm.models.spec import ModelSpec
 from facelm.predict.detect import Detector, DlibDetector
-from facelm.predict.photographs import Photograph, Source, read_photograph
+from facelm.predict.photographs import OnError, Photograph, Seen, Source, read_each
 
 DEFAULT_MODEL = "hrnetv2_w18"
 
 NO_FACE = "no face found"
-
-NOTHING = Photograph(np.zeros((0, 0, 3), np.uint8))
-"""Stands for an image that cannot be read."""
 
 Convention = str | BoxConvention
 """What boxes are: a name in `facelm.geometry.boxes.CONVENTIONS`, or a measured one."""
@@ -193,7 +190,7 @@ class Predictor:
         *,
         convention: Convention = "tight",
         bgr: bool = False,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> Prediction | list[Prediction]:
         """The faces of an image, or of each image of a list; all crops go through the network together.
 
@@ -213,35 +210,28 @@ class Predictor:
             FileNotFoundError: no such image.
             ImportError: faces are to be detected, and there is no detector.
         """
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error={on_error!r}: it is 'raise' or 'skip'")
         many = isinstance(images, list | tuple)
         sources = images if many else [images]
         given = [None] * len(sources) if boxes is None else list(boxes) if many else [boxes]
         if len(given) != len(sources):
             raise ValueError(f"{len(sources)} images, but boxes for {len(given)}: give one array [N, 4] for each image")
+        seen = read_each(
+            sources,
+            given,
+            lambda photograph, xyxy: self.training_boxes(photograph, xyxy, convention),
+            bgr=bgr,
+            on_error=on_error,
+            numbered=many,
+        )
         start = perf_counter()
-        photographs, seconds, face_boxes, errors = [], [], [], []
-        for index, (source, xyxy) in enumerate(zip(sources, given, strict=True)):
-            error = ""
-            try:
-                photograph = read_photograph(source, bgr=bgr)
-                read = perf_counter()
-                found_boxes = self.training_boxes(photograph, xyxy, convention)
-            except (ValueError, OSError) as problem:
-                if on_error == "raise":
-                    raise (_of_image(problem, index, len(sources)) if many else problem) from None
-                photograph, found_boxes, error, read = NOTHING, [], str(problem), perf_counter()
-            photographs.append(photograph)
-            face_boxes.append(found_boxes)
-            errors.append(error)
-            seconds.append({"read": read - start, "detect": (start := perf_counter()) - read})
-        faces = self.faces_in_boxes(photographs, face_boxes)
+        faces = self.faces_in_boxes([one.photograph for one in seen], [one.boxes for one in seen])
         faces = [distinct(found) if xyxy is None else found for found, xyxy in zip(faces, given, strict=True)]
         took = perf_counter() - start
         predictions = [
-            Prediction(tuple(found), photograph.size, {**spent, "landmarks": took}, _notes(photograph, found), error)
-            for photograph, found, spent, error in zip(photographs, faces, seconds, errors, strict=True)
+            Prediction(
+                tuple(found), one.photograph.size, {**one.seconds, "landmarks": took}, _notes(one, found), one.error
+            )
+            for one, found in zip(seen, faces, strict=True)
         ]
         return predictions if many else predictions[0]
 
@@ -321,13 +311,5 @@ def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
     return kept
 
 
-def _of_image(error: ValueError | OSError, index: int, count: int) -> ValueError | OSError:
-    """The same error with the number of its image before it."""
-    kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
-    kind = kind if isinstance(error, OSError) else ValueError
-    return kind(f"image {index} of {count}, counted from 0: {error}")
-
-
-def _notes(photograph: Photograph, faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
-    none = () if faces or photograph is NOTHING else (NO_FACE,)
-    return (*photograph.notes, *none)
+def _notes(seen: Seen[Box], faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
+    return seen.photograph.notes if faces or seen.error else (*seen.photograph.notes, NO_FACE)
