@@ -24,10 +24,10 @@ def is_of_the_box_kind(content: bytes) -> bool:
 
 
 def read_with_pillow(content: bytes) -> Image | None:
-    """The upright pixels `[H, W, 3]` uint8 RGB of an AVIF, HEIC or TGA file's bytes; None where there are none.
+    """The upright pixels `[H, W, 3]` uint8 RGB of an AVIF, HEIC or TGA file's bytes; None where it is none of them.
 
     Raises:
-        ValueError: HEIC, and pillow-heif is not installed.
+        ValueError: a damaged AVIF or HEIC; or HEIC, and pillow-heif is not installed.
     """
     import PIL.Image
     import PIL.ImageOps
@@ -41,8 +41,11 @@ def read_with_pillow(content: bytes) -> Image | None:
                 kind = "AVIF" if _is_avif(content) else "TGA"
                 picture = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(content), formats=[kind]))
             return np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, EOFError, IndexError, RuntimeError, PIL.Image.DecompressionBombError):
-        return None
+    except (OSError, SyntaxError, EOFError, IndexError, RuntimeError, PIL.Image.DecompressionBombError) as error:
+        if not is_of_the_box_kind(content):
+            return None
+        kind = "AVIF" if _is_avif(content) else "HEIC"
+        raise ValueError(f"the {kind} picture is damaged or cut short ({error}). Copy or export it again") from error
 
 
 def eight_bits(deep: NDArray[Any]) -> Image:

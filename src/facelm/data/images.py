@@ -86,7 +86,7 @@ def decode(content: bytes, orientation: int = AS_STORED) -> Image | None:
     A 16-bit file whose values all fit in 8, 10, 12 or 14 bits is taken to hold so many: it would be black otherwise.
 
     Raises:
-        ValueError: HEIC, and pillow-heif is not installed.
+        ValueError: a damaged AVIF or HEIC; or HEIC, and pillow-heif is not installed.
     """
     if is_of_the_box_kind(content):
         return read_with_pillow(content)

@@ -131,7 +131,7 @@ class _Film:
             raise ValueError(f"{str(path)!r}: {_NO_VIDEO}")
         self._stream.thread_type = "AUTO"
         self.fps = float(self._stream.average_rate or 0)
-        self.count = self._stream.frames or None
+        self.count: int | None = self._stream.frames or None
 
     def frames(self) -> Iterator[tuple[float, Image]]:
         """Frames from the first on, at 0 s."""
@@ -189,13 +189,14 @@ class _Animation:
     def __init__(self, path: Path) -> None:
         import PIL.Image
 
-        self._image: Any = PIL.Image.open(path)
-        self.count = int(self._image.n_frames)
+        image: Any = PIL.Image.open(path)
+        self._image = image
+        self.count: int | None = int(self._image.n_frames)
         self.fps = 1 / self._duration()
 
     def frames(self) -> Iterator[tuple[float, Image]]:
         seconds = 0.0
-        for number in range(self.count):
+        for number in range(self.count or 0):
             try:
                 self._image.seek(number)
                 pixels = np.array(self._image.convert("RGB"))
@@ -211,7 +212,9 @@ class _Animation:
         return duration / 1000 if duration > 10 else 0.1
 
     def lacks(self, read: int) -> str:
-        return f"only {read} of {self.count} frames could be read: the file is damaged" if read < self.count else ""
+        return (
+            f"only {read} of {self.count} frames could be read: the file is damaged" if read < (self.count or 0) else ""
+        )
 
     def close(self) -> None:
         self._image.close()
@@ -220,7 +223,7 @@ class _Animation:
 class _Camera:
     """A camera, read with OpenCV; its clock starts when it is opened."""
 
-    count = None
+    count: int | None = None
 
     def __init__(self, index: int) -> None:
         self._capture = cv2.VideoCapture(index)

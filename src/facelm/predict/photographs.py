@@ -132,8 +132,8 @@ def read_each(
             elif not numbered:
                 raise
             else:
-                kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
-                kind = kind if isinstance(error, OSError) else ValueError
+                kinds = (FileNotFoundError, OSError, ValueError)
+                kind = next(kind for kind in kinds if isinstance(error, kind))
                 raise kind(f"image {index} of {len(sources)}, counted from 0: {error}") from error
     return seen
 

@@ -6,8 +6,8 @@ Read next: `photographs.py` (what is read), `detect.py` (where faces are), `face
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +27,10 @@ from facelm.models.own import Network
 from facelm.models.spec import ModelSpec
 from facelm.predict.detect import Detector, DlibDetector
 from facelm.predict.photographs import OnError, Photograph, Seen, Source, read_each
+from facelm.predict.prediction import LEAST_SCORE
+from facelm.predict.prediction import FaceLandmarks as FaceLandmarks
+from facelm.predict.prediction import Prediction as Prediction
+from facelm.predict.turned import boxes_in_turned
 
 DEFAULT_MODEL = "hrnetv2_w18"
 
@@ -36,65 +40,6 @@ Convention = str | BoxConvention
 """What boxes are: a name in `facelm.geometry.boxes.CONVENTIONS`, or a measured one."""
 
 _MOST_FACES = 32  # in one forward pass; with the flip test that is 64 crops, 2 GB of activations
-
-
-@dataclass(frozen=True, eq=False)
-class FaceLandmarks:
-    """One face: `landmarks_image` `[K, 2]`, `confidence` `[K]` in 0..1 (the heatmaps' peaks), and its `box`.
-
-    Convention: landmarks are in pixels of the image (upright, where it was turned by its EXIF orientation), (x, y),
-    0-based and centred on integers. `box` `[4]` is the square that was cropped last, as (x1, y1, x2, y2) before it is
-    turned about its middle by `rotation` degrees, the tilt of the head (positive: clockwise on the screen).
-    """
-
-    box: FloatArray
-    landmarks_image: FloatArray
-    confidence: FloatArray
-    rotation: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, coordinates rounded to 1/1000 pixel."""
-        return {
-            "box": self.box.round(3).tolist(),
-            "rotation": round(self.rotation, 2),
-            "landmarks": self.landmarks_image.round(3).tolist(),
-            "confidence": self.confidence.round(4).tolist(),
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The faces of one image, the surest detection first or in the order of the boxes given; it is a sequence of them.
-
-    `size` is (width, height); `seconds` what reading, detecting and finding landmarks took, the last for all images
-    of the call together; `notes` say what the caller should know, such as that no face was found. `error` says why the
-    image could not be read, where that was to be skipped.
-    """
-
-    faces: tuple[FaceLandmarks, ...]
-    size: tuple[int, int]
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    error: str = ""
-
-    def __len__(self) -> int:
-        return len(self.faces)
-
-    def __getitem__(self, index: int) -> FaceLandmarks:
-        return self.faces[index]
-
-    def __iter__(self) -> Iterator[FaceLandmarks]:
-        return iter(self.faces)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values only."""
-        return {
-            "width": self.size[0],
-            "height": self.size[1],
-            "faces": [face.to_dict() for face in self.faces],
-            "notes": list(self.notes),
-            "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
-        }
 
 
 class Predictor:
@@ -113,6 +58,7 @@ class Predictor:
         backend: how the network is carried out, see `facelm.models.fast.for_inference`: "auto" takes native kernels on
             a CPU that has a C++ compiler (two seconds of compiling on its first use), else torch with batch norms
             folded; "native" and "torch" insist.
+        upright_only: faces are not looked for in the turned photograph where there is no sure one as it is.
 
     Raises:
         ValueError: no such device, flip test or backend, `annotation_shift` is none, or `refine` is negative.
@@ -132,12 +78,14 @@ class Predictor:
         annotation_shift: float | None = None,
         refine: int = 1,
         backend: str = "auto",
+        upright_only: bool = False,
     ) -> None:
         options: dict[str, Any] = {
             "flip": flip,
             "annotation_shift": annotation_shift,
             "refine": refine,
             "backend": backend,
+            "upright_only": upright_only,
         }
         self._made_from = net, spec, {"device": str(device), "detector": detector, **options}
         if refine < 0:
@@ -150,6 +98,7 @@ class Predictor:
         self.scheme = spec.landmark_scheme()
         self.codec = spec.build_codec()
         self.refine = refine
+        self.upright_only = upright_only
         self._detector = detector
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -168,7 +117,8 @@ class Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
         `network` is the class of a network that is none of facelm's. `options` are `detector`, `flip`,
-        `annotation_shift`, `refine` and `backend`. Raises what `facelm.models.loading.load_model` raises.
+        `annotation_shift`, `refine`, `backend` and `upright_only`. Raises what `facelm.models.loading.load_model`
+        raises.
         """
         model = load_model(source, network=network)
         return cls(model.net, model.spec, device=device, **options)
@@ -225,7 +175,9 @@ class Predictor:
         )
         start = perf_counter()
         faces = self.faces_in_boxes([one.photograph for one in seen], [one.boxes for one in seen])
-        faces = [distinct(found) if xyxy is None else found for found, xyxy in zip(faces, given, strict=True)]
+        for index, (one, xyxy) in enumerate(zip(seen, given, strict=True)):
+            if xyxy is None:
+                faces[index] = distinct(self._also_turned(one, faces[index]))
         took = perf_counter() - start
         predictions = [
             Prediction(
@@ -244,6 +196,15 @@ class Predictor:
             found = check_boxes(xyxy, *photograph.size)
         convention = get_convention(convention) if isinstance(convention, str) else convention
         return [convention.training_box(box) for box in found]
+
+    def _also_turned(self, seen: Seen[Box], found: list[FaceLandmarks]) -> list[FaceLandmarks]:
+        """`found` where a face among them is sure; else those that are in the turned photograph, the surest first."""
+        if self.upright_only or seen.error or any(face.score >= LEAST_SCORE for face in found):
+            return found
+        boxes = boxes_in_turned(seen.photograph, self.training_boxes)
+        faces = self.faces_in_boxes([seen.photograph], [boxes])[0]
+        sure = [face for face in faces if face.score >= LEAST_SCORE]
+        return sorted(sure, key=lambda face: -face.score) or found
 
     def faces_in_boxes(
         self, photographs: Sequence[Photograph], boxes: Sequence[Sequence[Box]], refine: int | None = None
@@ -312,4 +273,10 @@ def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
 
 
 def _notes(seen: Seen[Box], faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
-    return seen.photograph.notes if faces or seen.error else (*seen.photograph.notes, NO_FACE)
+    unsure = [
+        f"face {number} is unsure, and may be none: its score is {face.score:.2f}"
+        for number, face in enumerate(faces, start=1)
+        if face.score < LEAST_SCORE
+    ]
+    none = [] if faces or seen.error else [NO_FACE]
+    return (*seen.photograph.notes, *none, *unsure)
