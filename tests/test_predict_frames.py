@@ -235,6 +235,8 @@ class TestFilm:
 
     def test_the_sound_goes_along_and_stays_in_step(self, tmp_path):
         source = write_with_sound(tmp_path / "source.mp4")
+        reader = VideoReader(source)
+        assert (len(list(reader)), reader.cut) == (10, "")
         write_film(tmp_path / "a.mp4", [number / 10 for number in range(5)], sound=source)
         with av.open(str(tmp_path / "a.mp4")) as container:
             packets = [packet for packet in container.demux(audio=0) if packet.pts is not None]

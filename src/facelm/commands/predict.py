@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--detector", default="dlib", metavar="NAME", help="dlib, or a YuNet .onnx file (default: dlib)")
     add("--boxes", type=Path, metavar="CSV", help="rows image,x1,y1,x2,y2 instead of a detector, for images")
     add("--convention", type=_convention, metavar="NAME", help=CONVENTION_HELP)
-    add("--upright-only", action="store_true", help="look for no faces in the photograph turned by 90, 180 and 270 degrees")
+    add("--upright-only", action="store_true", help="look for no faces in the turned photograph")
     add("--refine", type=_at_least(0), default=1, metavar="N", help="crops around landmarks found (default: 1)")
     add("--flip", choices=("none", "shifted", "exact"), help="flip test (default: the model's, or exact)")
     add(
@@ -220,8 +220,8 @@ def _reason(error: Exception, item: Input) -> str:
 
 def _options(args: argparse.Namespace) -> dict[str, str]:
     """The options that decide what the results are."""
-    names = "checkpoint format no_overlay detector boxes convention refine flip annotation_shift upright_only no_smoothing seconds"
-    names += " detect_every"
+    names = "checkpoint format no_overlay detector boxes convention refine flip annotation_shift no_smoothing seconds"
+    names += " detect_every upright_only"
     return {f"--{name.replace('_', '-')}": public(str(getattr(args, name))) for name in names.split()}
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Film:
         self._picture: Any = None
         self._source: Any = None
         self._sounds: Iterator[Any] = iter(())
-        self._waiting: Any = None  # the sound's next packet
+        self._waiting: list[Any] = []  # the sound's next packet
         with self._said():
             self._container: Any = av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"})
             if sound is not None:
@@ -104,21 +105,21 @@ class Film:
 
     def _copy_sound(self, until: float) -> None:
         """Writes the sound up to that time, so that it lies beside its pictures; what comes before them is left out."""
-        while True:
-            packet = self._waiting or next(self._sounds, None)
-            self._waiting = None
-            if packet is None or packet.pts is None:  # the last is empty
-                return
-            seconds = float(packet.pts * packet.time_base) - self._begin
-            if seconds > until:
-                self._waiting = packet
-                return
-            if seconds >= 0:
-                shift = round(self._begin / packet.time_base)
-                packet.pts -= shift
-                packet.dts = packet.pts
-                packet.stream = self._copy
-                self._container.mux(packet)
+        try:
+            for packet in chain(self._waiting, self._sounds):
+                self._waiting = []
+                if packet.pts is None:  # the last is empty
+                    break
+                seconds = float(packet.pts * packet.time_base) - self._begin
+                if seconds > until:
+                    self._waiting = [packet]
+                    break
+                if seconds >= 0:
+                    packet.pts -= round(self._begin / packet.time_base)
+                    packet.dts, packet.stream = packet.pts, self._copy
+                    self._container.mux(packet)
+        except ValueError:  # damaged, or of times that MP4 does not take: silence from here on
+            self._sounds = iter(())
 
     @contextmanager
     def _said(self) -> Iterator[None]:

@@ -156,7 +156,7 @@ class _Film:
                 if packet.pts is not None:
                     end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - start
                     self._end = max(self._end, end)
-                if packet.stream is self._stream:
+                if packet.stream.index == self._stream.index:
                     yield packet
         except self._av.FFmpegError:
             self._lost += 1
