@@ -125,12 +125,24 @@ class Predictor:
 
     @overload
     def __call__(
-        self, images: list[Any] | tuple[Any, ...], boxes: Any = None, *, convention: Convention = "tight", **how: Any
+        self,
+        images: list[Any] | tuple[Any, ...],
+        boxes: Any = None,
+        *,
+        convention: Convention = "tight",
+        bgr: bool = False,
+        on_error: OnError = "raise",
     ) -> list[Prediction]: ...
 
     @overload
     def __call__(
-        self, images: Source, boxes: Any = None, *, convention: Convention = "tight", **how: Any
+        self,
+        images: Source,
+        boxes: Any = None,
+        *,
+        convention: Convention = "tight",
+        bgr: bool = False,
+        on_error: OnError = "raise",
     ) -> Prediction: ...
 
     def __call__(
