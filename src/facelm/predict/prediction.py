@@ -8,7 +8,7 @@ from typing import Any
 
 from facelm.geometry.affine import FloatArray
 
-LEAST_SCORE = 0.4
+LEAST_SCORE = 0.55
 """Below it a face is unsure: it gets a note, and faces are looked for in the turned photograph as well."""
 
 
