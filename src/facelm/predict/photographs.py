@@ -122,7 +122,7 @@ def read_each(
     for index, (source, boxes) in enumerate(zip(sources, given, strict=True)):
         start = perf_counter()
         try:
-            photograph = read_photograph(source, bgr=bgr)
+            photograph = source if isinstance(source, Photograph) else read_photograph(source, bgr=bgr)
             read = perf_counter()
             found = find(photograph, boxes)
             seen.append(Seen(photograph, found, {"read": read - start, "detect": perf_counter() - read}))
