@@ -7,10 +7,13 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from facelm.cli import main
 from perfect_network import map_image, save_checkpoint
 from predict_folder import FACE, written
+
+pytest.importorskip("av")
 
 
 class TestVideos:
@@ -34,6 +37,31 @@ class TestVideos:
         self.video(photos / "clip.avi")
         assert main(["predict", "photos/clip.avi", "--out", "out", "--seconds", "0.25", "--no-overlay"]) == 0
         assert len(json.loads((photos.parent / "out/clip.json").read_text())["frames"]) == 3
+
+    @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "long"])
+    def test_seconds_that_are_none(self, photos, capsys, seconds):
+        with pytest.raises(SystemExit) as ended:
+            main(["predict", "photos", "--out", "out", f"--seconds={seconds}"])
+        assert ended.value.code == 2
+        assert "is not a number of seconds above 0" in capsys.readouterr().err
+
+    def test_a_cut_video_keeps_its_results_and_fails(self, photos, capsys):
+        self.video(photos / "clip.avi", count=60)
+        content = (photos / "clip.avi").read_bytes()
+        (photos / "clip.avi").write_bytes(content[: len(content) // 4])
+        assert main(["predict", "photos/clip.avi", "--out", "out", "--no-overlay"]) == 1
+        assert "of 60 frames could be read" in capsys.readouterr().err
+        result = json.loads((photos.parent / "out/clip.json").read_text())
+        assert len(result["frames"]) > 3
+        assert "of 60 frames could be read" in result["notes"][0]
+
+    def test_an_animated_picture_is_a_video(self, photos):
+        still = Image.fromarray(map_image())
+        still.save(photos / "moving.webp", save_all=True, append_images=[still.rotate(5)], duration=250)
+        assert main(["predict", "photos/moving.webp", "--out", "out", "--no-smoothing"]) == 0
+        assert written() == ["landmarks.csv", "moving.json", "moving.mp4"]
+        frames = json.loads((photos.parent / "out/moving.json").read_text())["frames"]
+        assert [frame["seconds"] for frame in frames] == [0.0, 0.25]
 
     def test_a_camera_is_recorded_until_it_is_stopped(self, photos, monkeypatch, capsys):
         files = cv2.VideoCapture

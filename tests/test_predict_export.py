@@ -81,6 +81,17 @@ class TestTheFile:
             assert (np.abs(landmarks - expected.numpy()).max(-1) <= 0.01).mean() > 0.98
             np.testing.assert_allclose(confidences, scores.clamp(0, 1), atol=1e-5)
 
+    def test_no_crops_at_all_give_no_landmarks(self, exported):
+        landmarks, confidences = open_onnx(exported[1]).run(None, {"crops": np.zeros((0, 64, 64, 3), np.uint8)})
+        assert (landmarks.shape, confidences.shape) == ((0, 68, 2), (0, 68))
+
+    def test_onnxruntime_1_15_reads_it(self, one_file):
+        """Which knows operators up to 19 and files up to version 9."""
+        onnx = pytest.importorskip("onnx")
+        model = onnx.load(str(one_file))
+        assert model.ir_version <= 9
+        assert [operators.version for operators in model.opset_import] == [17]
+
     def test_the_landmarks_tell_crops_apart(self, exported):
         model, path, _ = exported
         landmarks, _ = open_onnx(path).run(None, {"crops": drawn_crops(model.spec, 2)})

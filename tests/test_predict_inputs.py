@@ -1,8 +1,9 @@
 import os
+from collections import Counter
 
 import pytest
 
-from facelm.predict.inputs import expand_inputs, shown
+from facelm.predict.inputs import expand_inputs, said_of_skipped, shown
 
 
 @pytest.fixture
@@ -37,6 +38,28 @@ class TestExpand:
         expected = [("image", "a"), ("image", "b"), ("video", "clip"), ("image", "sub/c"), ("image", "sub/deep/d")]
         assert stems(".") == (expected, [])
         assert stems(str(tree)) == (expected, [])
+
+    def test_what_is_left_out_is_counted_by_kind(self, tree):
+        for name in ("sub/a.dng", "b.DNG", "README"):
+            (tree / name).write_bytes(b"x")
+        skipped = Counter()
+        expand_inputs(["."], out_path("out"), skipped=skipped)
+        assert said_of_skipped(skipped) == "left out: 4 of unknown kind: .dng 2, .txt 1, no ending 1"
+        assert said_of_skipped(Counter()) == ""
+
+    def test_a_camera_by_the_name_of_its_device(self, tree):
+        assert stems("/dev/video3") == ([("camera", "camera3")], [])
+
+    @pytest.mark.parametrize(
+        ("name", "cure"),
+        [("-", "Write it to a file first"), ("https://hans:secret@a.org/b.jpg?key=secret", "curl -O"),
+         ("rtsp://hans:secret@camera/1", "ffmpeg -i ADDRESS")],
+    )  # fmt: skip
+    def test_what_is_no_file_says_what_to_do(self, tree, name, cure):
+        inputs, ((called, reason),) = expand_inputs([name], out_path("out"))
+        assert inputs == []
+        assert cure in reason
+        assert "secret" not in called
 
     def test_the_output_folder_is_no_input(self, tree):
         (tree / "out").mkdir()

@@ -62,9 +62,9 @@ class TestSources:
         photograph = Photograph(COLOURS)
         assert read_photograph(photograph) is photograph
 
-    @pytest.mark.parametrize("source", [None, 3, [COLOURS], b"bytes"])
+    @pytest.mark.parametrize("source", [None, 3, [COLOURS]])
     def test_anything_else(self, source):
-        with pytest.raises(ValueError, match="an image is a path, a numpy array or a PIL image; got"):
+        with pytest.raises(ValueError, match="an image is a path, bytes, an open file, .* got"):
             read_photograph(source)
 
     @pytest.mark.parametrize("name", ["with space.png", "smörgåsbord 顔.png", "line\nbreak.png", "quote'\".png"])
@@ -186,7 +186,7 @@ class TestDamage:
 
     def test_no_image(self, tmp_path):
         (tmp_path / "a.jpg").write_text("I am a text")
-        with pytest.raises(ValueError, match=r"a\.jpg.*no image that OpenCV can decode.*HEIC"):
+        with pytest.raises(ValueError, match=r"a\.jpg.*no image that OpenCV can decode.*RAW"):
             read_photograph(tmp_path / "a.jpg")
 
     @pytest.mark.parametrize("shape", [(0, 0, 3), (0, 10, 3), (10, 0), (10, 0, 3)])

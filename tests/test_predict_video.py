@@ -1,21 +1,12 @@
-import cv2
 import numpy as np
 import pytest
 
-import facelm.predict.video as video_module
 from facelm.geometry.boxes import CONVENTIONS
 from facelm.predict import Predictor
+from facelm.predict.frames import Frame
 from facelm.predict.photographs import Photograph
-from facelm.predict.video import USUAL_FPS, FaceTracker, Frame, VideoReader
+from facelm.predict.video import FaceTracker
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image
-
-
-def write_video(path, count=5, fps=10.0, size=(64, 48)):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-    for i in range(count):
-        writer.write(np.full((size[1], size[0], 3), (40 * i, 0, 200), np.uint8))  # blue rises, red is high
-    writer.release()
-    return path
 
 
 class Scene:
@@ -47,80 +38,6 @@ class Scene:
 
 def walking(start=60.0, step=2.0, side=60.0, seed=0, y=100.0):
     return lambda number: face_landmarks((start + step * number, y), side, seed)
-
-
-class TestReader:
-    def test_frames_in_rgb_with_their_times(self, tmp_path):
-        reader = VideoReader(write_video(tmp_path / "a.mp4"))
-        frames = list(reader)
-        assert [frame.number for frame in frames] == list(range(5))
-        assert [frame.seconds for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
-        assert (reader.fps, reader.count) == (pytest.approx(10), 5)
-        red, _, blue = frames[0].pixels.reshape(-1, 3).mean(axis=0)
-        assert red > 150 > 50 > blue
-
-    def test_names(self, tmp_path):
-        write_video(tmp_path / "a.mp4")
-        for name in ("with space.mp4", "顔 ü.mp4", "line\nbreak.mp4"):
-            (tmp_path / name).write_bytes((tmp_path / "a.mp4").read_bytes())
-            assert len(list(VideoReader(tmp_path / name))) == 5
-
-    @pytest.mark.parametrize("content", [b"", b"this is no video" * 100])
-    def test_no_video(self, tmp_path, content):
-        (tmp_path / "a.mp4").write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.mp4': a video without frames, or of a kind"):
-            VideoReader(tmp_path / "a.mp4")
-
-    def test_without_frames(self, tmp_path):
-        with pytest.raises(ValueError, match="a video without frames"):
-            VideoReader(write_video(tmp_path / "a.mp4", count=0))
-
-    def test_missing(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="no such file"):
-            VideoReader(tmp_path / "gone.mp4")
-
-    def test_no_camera(self):
-        with pytest.raises(ValueError, match=r"camera 97: there is none, or another program uses it"):
-            VideoReader(97)
-
-    @pytest.mark.parametrize("fps", [0.0, float("nan"), 1e9])
-    def test_a_frame_rate_that_cannot_be(self, tmp_path, monkeypatch, fps):
-        class Capture:
-            def __init__(self, source):
-                self.real = real(source)
-                self.isOpened, self.read, self.release = self.real.isOpened, self.real.read, self.real.release
-
-            def get(self, what):
-                return fps if what == cv2.CAP_PROP_FPS else self.real.get(what)
-
-        real = cv2.VideoCapture
-        monkeypatch.setattr(cv2, "VideoCapture", Capture)
-        assert VideoReader(write_video(tmp_path / "a.mp4")).fps == USUAL_FPS
-
-    def test_a_camera_keeps_its_own_time(self, monkeypatch):
-        class Camera:
-            def __init__(self, index):
-                self.left = 4
-
-            def isOpened(self):
-                return True
-
-            def read(self):
-                self.left -= 1
-                return self.left >= 0, np.zeros((10, 10, 3), np.uint8)
-
-            def get(self, what):
-                return -1.0
-
-            def release(self):
-                pass
-
-        clock = iter([100.0, 100.0, 100.5, 102.0, 103.0])
-        monkeypatch.setattr(cv2, "VideoCapture", Camera)
-        monkeypatch.setattr(video_module.time, "monotonic", lambda: next(clock))
-        reader = VideoReader(0)
-        assert reader.count is None
-        assert [frame.seconds for frame in reader] == [0.0, 0.5, 2.0, 3.0]
 
 
 class TestTracker:

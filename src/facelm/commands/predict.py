@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--detector", default="dlib", metavar="NAME", help="dlib, or a YuNet .onnx file (default: dlib)")
     add("--boxes", type=Path, metavar="CSV", help="rows image,x1,y1,x2,y2 instead of a detector, for images")
     add("--convention", type=_convention, metavar="NAME", help=CONVENTION_HELP)
+    add("--upright-only", action="store_true", help="look for no faces in the turned photograph")
     add("--refine", type=_at_least(0), default=1, metavar="N", help="crops around landmarks found (default: 1)")
     add("--flip", choices=("none", "shifted", "exact"), help="flip test (default: the model's, or exact)")
     add(
@@ -77,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument_group("videos").add_argument
     add("--no-smoothing", action="store_true", help="landmarks of each frame as they are")
-    add("--seconds", type=float, metavar="S", help="stop after S seconds (a camera: or Ctrl-C)")
+    add("--seconds", type=_seconds, metavar="S", help="stop after S seconds (a camera: or Ctrl-C)")
     add("--detect-every", type=_at_least(1), default=15, metavar="N", help="frames between looks for new faces")
 
 
@@ -87,13 +89,14 @@ def run(args: argparse.Namespace) -> int:
 
     from facelm.predict.coco import common_folder
     from facelm.predict.files import ResultFolder
-    from facelm.predict.inputs import expand_inputs, shown
+    from facelm.predict.inputs import expand_inputs, said_of_skipped, shown
     from facelm.predict.journal import TABLES, Journal
     from facelm.predict.targets import to_do
 
     out = typed(args.out)
     journal = Journal(out)
-    given, failures = expand_inputs(args.inputs, out, journal.stems)
+    skipped: Counter[str] = Counter()
+    given, failures = expand_inputs(args.inputs, out, journal.stems, skipped)
     again: Again = "overwrite" if args.overwrite else "skip" if args.skip_existing else "refuse"
     made, what = _options(args), {"formats": args.format, "overlay": not args.no_overlay}
     inputs = to_do(given, journal, made=made, again=again, **what)
@@ -118,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{out / TABLES['coco']}: photographs are named from {shown(root)}")
     left = f" ({there} inputs were there)" if there else ""
     print(f"{total - len(failures)} of {total} inputs, {faces} faces{left} -> {out}")
+    if skipped:
+        print(said_of_skipped(skipped))
     if failures:
         print("failed:", *(f"  {name}: {reason}" for name, reason in failures), sep="\n", file=sys.stderr)
     return 1 if failures else 0
@@ -145,6 +150,7 @@ class Job:
             flip=args.flip,
             annotation_shift=args.annotation_shift,
             refine=args.refine,
+            upright_only=args.upright_only,
         )
 
     def process(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
@@ -168,8 +174,9 @@ class Job:
         return len(prediction)
 
     def _video(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
-        from facelm.predict.predictor import DAMAGED, not_finite
-        from facelm.predict.video import FaceTracker, VideoReader
+        from facelm.predict.frames import VideoReader
+        from facelm.predict.prediction import DAMAGED, not_finite
+        from facelm.predict.video import FaceTracker
 
         if self.table is not None:
             raise ValueError("--boxes are for images; a video's faces are found with --detector")
@@ -179,7 +186,8 @@ class Job:
         tracks: set[int] = set()
         lost = 0
         bar.start_video(item.shown, reader.count)
-        with closing(reader), results.open_video(item.name, item.stem, reader.fps) as video:
+        sound = None if reader.is_camera else item.path
+        with closing(reader), results.open_video(item.name, item.stem, reader.fps, sound) as video:
             try:
                 for frame in reader:
                     if self.args.seconds is not None and frame.seconds >= self.args.seconds:
@@ -193,8 +201,11 @@ class Job:
                 if not reader.is_camera:
                     raise
                 bar.say(f"{item.shown}: stopped")
+            video.notes += [reader.cut] if reader.cut else []
         if lost:
             bar.say(f"{item.shown}: {lost} faces of its frames have no finite landmarks: {DAMAGED}")
+        if reader.cut:
+            raise ValueError(reader.cut)
         if not tracks:
             bar.say(f"{item.shown}: no face found")
         return len(tracks)
@@ -225,7 +236,7 @@ def _reason(error: Exception, item: Input) -> str:
 def _options(args: argparse.Namespace) -> dict[str, str]:
     """The options that decide what the results are."""
     names = "checkpoint format no_overlay detector boxes convention refine flip annotation_shift no_smoothing seconds"
-    names += " detect_every"
+    names += " detect_every upright_only"
     return {f"--{name.replace('_', '-')}": public(str(getattr(args, name))) for name in names.split()}
 
 
@@ -246,6 +257,16 @@ def _convention(text: str) -> BoxConvention:
         return BoxConvention("custom", (x, y), scale)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error} (or DX,DY,SCALE)") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
 
 
 def _at_least(least: int) -> Callable[[str], int]:

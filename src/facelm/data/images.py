@@ -17,14 +17,19 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from facelm.data.beyond_opencv import DARK, eight_bits, is_of_the_box_kind, read_with_pillow
 from facelm.geometry.affine import Image
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".avif", ".heic", ".heif", ".tga"),
+)
 """Endings of photographs, in lower case. Where two share a name, the earlier ending wins."""
 
 _CURE = "Unpack or download it again, or set data.on_error=skip to leave unreadable faces out"
@@ -58,32 +63,61 @@ def read_image(path: Path, orientation: int = AS_STORED) -> Image:
     They are turned by `orientation`, as EXIF counts them; what the file itself says of it does not matter here.
 
     Raises:
-        ValueError: empty, cut short, a PNG with a wrong checksum, or nothing that OpenCV can decode; the message names
-            the file.
+        ValueError: empty, cut short, a PNG with a wrong checksum, HEIC without pillow-heif, or nothing that can be
+            decoded; the message names the file.
         OSError: absent or not readable.
     """
     content = path.read_bytes()
     header_size(io.BytesIO(content), path)  # OpenCV 4 paints what a cut JPEG lacks in grey and says nothing
     if content.startswith(_PNG) and (chunk := _damaged_chunk(content)):
         raise ValueError(f"{path}: the image is damaged: the checksum of its {chunk} chunk does not fit. {_CURE}")
-    pixels = decode(content, orientation)
+    try:
+        pixels = decode(content, orientation)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if pixels is None:
         raise ValueError(f"{path}: the image cannot be decoded; it is damaged, or of no kind OpenCV reads. {_CURE}")
     return pixels
 
 
 def decode(content: bytes, orientation: int = AS_STORED) -> Image | None:
-    """The pixels `[H, W, 3]` uint8 RGB of an image file's bytes, turned by `orientation`; None where there are none."""
-    try:  # through memory, since cv2.imread does not open every path that Python opens
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:
-        pixels = None
+    """The pixels `[H, W, 3]` uint8 RGB of an image file's bytes, turned by `orientation`; None where there are none.
+
+    A 16-bit file whose values all fit in 8, 10, 12 or 14 bits is taken to hold so many: it would be black otherwise.
+
+    Raises:
+        ValueError: a damaged AVIF or HEIC; or HEIC, and pillow-heif is not installed.
+    """
+    if is_of_the_box_kind(content):
+        return read_with_pillow(content)
+    pixels = _decoded(content, cv2.IMREAD_COLOR)
     if pixels is None:
-        return None
+        return read_with_pillow(content)
+    if pixels.max(initial=0) < DARK and (deep := _deep(content)) is not None:
+        pixels = eight_bits(deep)
     cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # in place: large photographs are not held twice
-    turn, upright = _TURNS.get(orientation), np.asarray(pixels, np.uint8)
-    return np.ascontiguousarray(turn(upright) if turn else upright)
+    upright = turned(np.asarray(pixels, np.uint8), orientation)
+    return np.ascontiguousarray(upright)
+
+
+def turned(pixels: Image, orientation: int) -> Image:
+    """A view of `pixels` `[H, W, 3]` that is turned as that EXIF orientation says; one that is none turns nothing."""
+    turn = _TURNS.get(orientation)
+    return turn(pixels) if turn else pixels
+
+
+def _deep(content: bytes) -> NDArray[np.uint16] | None:
+    """The pixels as uint16, BGR, of a file that holds 16 bits."""
+    pixels = _decoded(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    return pixels if pixels is not None and pixels.dtype == np.uint16 else None
+
+
+def _decoded(content: bytes, flags: int) -> Any:
+    """What OpenCV makes of a file's bytes, not turned; None where that is nothing."""
+    try:  # through memory, since cv2.imread does not open every path that Python opens
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
 
 
 def image_size(path: Path, orientation: int = AS_STORED) -> tuple[int, int]:
@@ -126,6 +160,14 @@ def exif_orientation(stream: BinaryIO) -> int:
         else:
             tiff = None
         return AS_STORED if tiff is None else _orientation_tag(stream, tiff)
+    except (EOFError, struct.error):
+        return AS_STORED
+
+
+def orientation_in(exif: bytes) -> int:
+    """The orientation in a picture's EXIF, as Pillow has it in `image.info["exif"]`; 1 where none can be read."""
+    try:
+        return _orientation_tag(io.BytesIO(exif), 6 if exif.startswith(b"Exif\0\0") else 0)
     except (EOFError, struct.error):
         return AS_STORED
 

@@ -40,7 +40,7 @@ def annotation(face: FaceLandmarks) -> dict[str, Any]:
         "bbox": [round(float(value), 3) for value in (*low, width, height)],
         "area": round(float(width * height), 3),
         "iscrowd": 0,
-        "score": round(float(np.nan_to_num(face.confidence).mean()), 4),
+        "score": round(face.score, 4),
     }
 
 

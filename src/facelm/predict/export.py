@@ -50,8 +50,12 @@ class CropLandmarks(nn.Module):
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """(landmarks, confidences)."""
         dtype = next(self.net.parameters()).dtype
-        landmarks_crop, scores = self.codec.decode(self.net(normalise(crops, self.mean, self.std, dtype)))
-        return landmarks_crop + landmarks_crop.new_tensor((self.shift_crop, 0.0)), scores.clamp(0, 1)
+        number = torch._shape_as_tensor(crops)[0]
+        # ONNX Runtime cannot reshape what is empty: of no crops it gets a black one, whose landmarks are taken off.
+        some = torch.cat([crops, crops.new_zeros(1, *crops.shape[1:])])[: number.clamp(min=1)]
+        landmarks_crop, scores = self.codec.decode(self.net(normalise(some, self.mean, self.std, dtype)))
+        landmarks_crop = landmarks_crop + landmarks_crop.new_tensor((self.shift_crop, 0.0))
+        return landmarks_crop[:number], scores.clamp(0, 1)[:number]
 
 
 def export_onnx(model: LoadedModel, path: str | Path, *, nme: Mapping[str, float] | None = None) -> OnnxCheck:

@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import cv2
 import numpy as np
@@ -35,9 +35,11 @@ from facelm.files import cell, replacing, writing
 from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
 from facelm.predict import coco
+from facelm.predict.film import Film
+from facelm.predict.frames import Frame
 from facelm.predict.journal import TABLES, Journal
-from facelm.predict.predictor import FaceLandmarks, Prediction, plain_numbers
-from facelm.predict.video import Frame, TrackedFace
+from facelm.predict.prediction import FaceLandmarks, Prediction, plain_numbers
+from facelm.predict.video import TrackedFace
 
 FORMATS = ("json", "csv", "pts", "coco")
 
@@ -132,15 +134,17 @@ class ResultFolder:
                 self.journal.photograph(str(folder), image, [coco.annotation(face) for face in prediction.faces])
 
     @contextmanager
-    def open_video(self, name: str, stem: str, fps: float) -> Iterator[VideoResult]:
+    def open_video(self, name: str, stem: str, fps: float, sound: Path | None = None) -> Iterator[VideoResult]:
         """Where a video's frames go, one by one; its files appear when the block ends well.
+
+        `sound` is the file whose sound the overlay gets.
 
         Raises: as `write_image`; ValueError where COCO entries are asked for, which are of photographs.
         """
         if "coco" in self.formats:
             raise ValueError("coco is for photographs: a frame is no file that an annotation tool could open")
         with self._results_of(name, stem), ExitStack() as files:
-            video = VideoResult(self, files, name, stem, fps)
+            video = VideoResult(self, files, name, stem, fps, sound)
             yield video
             video.finish()
 
@@ -196,19 +200,24 @@ class ResultFolder:
 class VideoResult:
     """Writes the results of a video frame by frame, so that a long one needs no memory; see `ResultFolder.open_video`.
 
+    `notes` say what a reader of the results should know of the video; they are written at its end.
+
     Raises:
         OSError: the overlay's file cannot be written.
     """
 
-    def __init__(self, folder: ResultFolder, files: ExitStack, name: str, stem: str, fps: float) -> None:
+    def __init__(
+        self, folder: ResultFolder, files: ExitStack, name: str, stem: str, fps: float, sound: Path | None = None
+    ) -> None:
         self._folder = folder
         self._files = files
         self._name = name
         self._stem = stem
         self._fps = fps
+        self._sound = sound
         self._json: IO[str] | None = None
-        self._overlay: Any = None
-        self._overlay_path = Path()
+        self._overlay: Film | None = None
+        self.notes: list[str] = []
         self._frames = 0
         if "json" in folder.formats:
             self._json = files.enter_context(writing(folder.journal.claim(f"{stem}.json"), "w", sync=False))
@@ -219,7 +228,7 @@ class VideoResult:
         """Writes all that was asked for about the next frame."""
         folder = self._folder
         if folder.overlay:
-            self._write_frame(folder.draw(frame.pixels, faces))
+            self._write_frame(folder.draw(frame.pixels, faces), frame.seconds)
         if self._json:
             entries = [{"track": face.track, **face.to_dict()} for face in faces]
             content = json.dumps({"frame": frame.number, "seconds": round(frame.seconds, 4), "faces": entries})
@@ -233,34 +242,19 @@ class VideoResult:
         """Ends the files.
 
         Raises:
-            OSError: the overlay does not hold every frame.
+            OSError: the overlay cannot be written whole.
         """
         if self._json:
-            self._json.write("\n]}\n")
-        if self._overlay is None:
-            return
-        self._overlay.release()
-        # OpenCV's writer says nothing of a disk that is full.
-        reader = cv2.VideoCapture(str(self._overlay_path))
-        whole = reader.isOpened() and reader.get(cv2.CAP_PROP_FRAME_COUNT) > self._frames - 2  # some estimate it
-        reader.release()
-        if not whole:
-            raise OSError(f"the video {str(self._target)!r} was not written whole. Is the disk full? Use --no-overlay")
+            self._json.write(f'\n], "notes": {json.dumps(self.notes)}}}\n')
+        if self._overlay:
+            self._overlay.finish()
 
-    @property
-    def _target(self) -> Path:
-        return self._folder.folder / f"{self._stem}.mp4"
-
-    def _write_frame(self, drawn: Image) -> None:
+    def _write_frame(self, drawn: Image, seconds: float) -> None:
         if self._overlay is None:
-            self._overlay_path = self._files.enter_context(self._folder.place(f"{self._stem}.mp4"))
-            size = (drawn.shape[1], drawn.shape[0])
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._overlay = cv2.VideoWriter(str(self._overlay_path), code, self._fps, size)
+            path = self._files.enter_context(self._folder.place(f"{self._stem}.mp4"))
+            self._overlay = Film(path, self._fps, self._sound)
             self._files.callback(self._overlay.release)
-            if not self._overlay.isOpened():
-                raise OSError(f"the video {str(self._target)!r} cannot be written with OpenCV's mp4v; use --no-overlay")
-        self._overlay.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        self._overlay.add(drawn, seconds)
 
 
 def check_writable(folder: Path) -> None:

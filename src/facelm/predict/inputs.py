@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from facelm.addresses import public
 from facelm.data.images import IMAGE_ENDINGS
 from facelm.files import typed
+from facelm.predict.frames import ANIMATED_ENDINGS, VIDEO_ENDINGS, is_animated
 from facelm.predict.journal import TABLES, roots
-from facelm.predict.video import VIDEO_ENDINGS
 
-PHOTOGRAPH_ENDINGS = (*IMAGE_ENDINGS, ".jfif", ".gif", ".avif", ".jp2", ".tga")
+PHOTOGRAPH_ENDINGS = (*IMAGE_ENDINGS, ".jfif", ".gif", ".jp2", ".mpo")
 """What is taken from folders, in lower case; a file named itself may have any ending."""
 
 _RESULT = re.compile(r"(?i)\.(jpg|json|pts|mp4|csv)\Z")
@@ -51,13 +52,14 @@ class Input:
 
 
 def expand_inputs(
-    names: Sequence[str], out: Path, former: Mapping[str, str] | None = None
+    names: Sequence[str], out: Path, former: Mapping[str, str] | None = None, skipped: Counter[str] | None = None
 ) -> tuple[list[Input], list[tuple[str, str]]]:
     """The inputs that files, folders, patterns and camera numbers stand for, and those names that stand for nothing.
 
     A folder gives the images and videos in it and in the folders below, hidden ones and `out` left out. Results keep
     the folders below the one named. No result of one input has the name of another's; those of earlier runs, whose
-    stems by input `former` holds, included.
+    stems by input `former` holds, included. In `skipped` the files of folders and patterns that are of no known kind
+    are counted by their ending.
 
     Raises:
         ValueError: an input lies directly in `out`, where its results would be mixed with it.
@@ -65,29 +67,32 @@ def expand_inputs(
     found: list[tuple[Path, Path]] = []  # the file, and where its results go
     failures = []
     cameras = []
+    skipped = Counter() if skipped is None else skipped
     for name in names:
         path = typed(name)
         if path.is_dir():
-            inside = [(file, file.relative_to(path)) for file in _files_below(path, out)]
+            inside = [(file, file.relative_to(path)) for file in _files_below(path, out, skipped)]
             failures += [] if inside else [(shown(name), "no image or video in this folder or below it")]
             found += inside
+        elif device := re.fullmatch(r"/dev/video(\d+)", name):
+            cameras.append(_camera(device[1]))
         elif path.exists():
             found.append((path, Path(path.name)))
         elif name.isascii() and name.isdigit():
-            cameras.append(Input("camera", Path(name), f"camera {int(name)}", f"camera{int(name)}"))
-        elif glob.has_magic(name):
+            cameras.append(_camera(name))
+        elif glob.has_magic(name) and "://" not in name:
             matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-            files = [match for match in matches if match.is_file() and _known(match)]
+            files = [match for match in matches if match.is_file() and _known(match, skipped)]
             failures += [] if files else [(shown(name), "nothing matches this pattern")]
             found += [(file, Path(file.name)) for file in files]
         else:
-            failures.append((shown(name), "there is no such file, folder or camera"))
+            failures.append((public(shown(name)), _no_file(name)))
     found = list({os.path.realpath(file): (file, place) for file, place in reversed(found)}.values())[::-1]
     _check_apart((file for file, _ in found), out)
     stems = _stems([(str(file), place) for file, place in found], former or {})
     inputs = [
         Input(
-            "video" if file.suffix.lower() in VIDEO_ENDINGS else "image",
+            "video" if _is_video(file) else "image",
             file,
             shown(file),
             stem,
@@ -104,16 +109,49 @@ def shown(path: str | Path) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _files_below(folder: Path, out: Path) -> Iterator[Path]:
+def _camera(number: str) -> Input:
+    return Input("camera", Path(number), f"camera {int(number)}", f"camera{int(number)}")
+
+
+def _no_file(name: str) -> str:
+    """What to say of a name that is no file's."""
+    if name == "-":
+        return (
+            "standard input is not read. Write it to a file first: ... > photo.jpg (Predictor takes sys.stdin.buffer)"
+        )
+    if re.match(r"https?://", name):
+        return "addresses are not read. Download it first: curl -O ADDRESS"
+    if re.match(r"\w+://", name):
+        return "streams are not read. Record it first, for 60 s say: ffmpeg -i ADDRESS -t 60 clip.mp4"
+    return "there is no such file, folder or camera"
+
+
+def _files_below(folder: Path, out: Path, skipped: Counter[str]) -> Iterator[Path]:
     """Images and videos, sorted, folders after the files beside them."""
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = sorted(name for name in folders if name[0] != "." and not _same(here / name, out))
-        yield from (here / name for name in sorted(files) if name[0] != "." and _known(here / name))
+        yield from (here / name for name in sorted(files) if name[0] != "." and _known(here / name, skipped))
 
 
-def _known(path: Path) -> bool:
-    return path.suffix.lower() in (*PHOTOGRAPH_ENDINGS, *VIDEO_ENDINGS)
+def _known(path: Path, skipped: Counter[str]) -> bool:
+    ending = path.suffix.lower()
+    known = ending in (*PHOTOGRAPH_ENDINGS, *VIDEO_ENDINGS, *ANIMATED_ENDINGS)
+    if not known:
+        skipped[ending or "no ending"] += 1
+    return known
+
+
+def said_of_skipped(skipped: Counter[str]) -> str:
+    """How many files were left out, the most frequent kinds by name; "" where there are none."""
+    kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))[:8]
+    listed = ", ".join(f"{shown(ending)} {count}" for ending, count in kinds)
+    more = ", ..." if len(skipped) > 8 else ""
+    return f"left out: {skipped.total()} of unknown kind: {listed}{more}" if skipped else ""
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_ENDINGS or is_animated(path)
 
 
 def _same(path: Path, other: Path) -> bool:

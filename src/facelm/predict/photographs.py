@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, Generic, Literal, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facelm.data.images import decode, exif_orientation, header_size
+from facelm.data.beyond_opencv import eight_bits
+from facelm.data.images import AS_STORED, decode, exif_orientation, header_size, orientation_in, turned
 from facelm.files import typed
 from facelm.geometry.affine import Image
 
 MOST_PIXELS = 200_000_000
 """Larger files are refused before they are decoded: at 3 bytes a pixel they would take more than 0.6 GB."""
 
-Source = str | os.PathLike[str] | NDArray[Any] | Any
-"""A path, an array, or a PIL image."""
+Source = str | os.PathLike[str] | bytes | NDArray[Any] | Any
+"""A path, a file's bytes, an open file, an array, a torch tensor, or a PIL image."""
+
+OnError = Literal["raise", "skip"]
+"""What one image that cannot be read means for the others."""
+
+Box = TypeVar("Box")
 
 _CURE = "Copy or export it again"
 _FIRST_FRAME = "animated or of several pages: only the first is used"
@@ -43,42 +52,122 @@ class Photograph:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-def read_photograph(source: Source) -> Photograph:
-    """The photograph that `source` is: a path, an array or a PIL image.
+_NOTHING = Photograph(np.zeros((0, 0, 3), np.uint8))  # stands for one that cannot be read
 
-    A file or PIL image is turned as its EXIF orientation says (of AVIF files, it is not known). Alpha is
-    dropped, grey and CMYK become RGB, 16 bits become 8, and of an animation the first frame is taken, with a note. An
-    array is `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`, uint8 or uint16, in RGB order (OpenCV's own is BGR).
+
+def read_photograph(source: Source, *, bgr: bool = False) -> Photograph:
+    """The photograph that `source` is: a path, a file's bytes, an open file, an array, a torch tensor or a PIL image.
+
+    A file or PIL image is turned as its EXIF orientation says (AVIF and HEIC as their format says). Alpha is dropped,
+    grey and CMYK become RGB, 16 bits become 8 (of the 8, 10, 12, 14 or 16 that the largest value takes), and of an
+    animation the first frame is taken, with a note. An array is `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`,
+    uint8 or uint16, a tensor also `[C, H, W]`. They are in RGB order; `bgr` says that they are in OpenCV's.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: empty, damaged, cut short, larger than `MOST_PIXELS`, or no image at all.
+        ValueError: empty, damaged, cut short, larger than `MOST_PIXELS`, HEIC without pillow-heif, or no image at all.
         OSError: not readable.
     """
     if isinstance(source, Photograph):
         return source
+    if hasattr(source, "is_floating_point") and hasattr(source, "detach"):  # torch's
+        source = _from_tensor(source)
     if isinstance(source, np.ndarray):
-        return Photograph(_from_array(source))
+        pixels = _from_array(np.asarray(source))  # a matrix stays two-dimensional in everything that is done with it
+        return Photograph(np.ascontiguousarray(pixels[:, :, ::-1]) if bgr else pixels)
     if isinstance(source, str | os.PathLike):
-        return _from_file(typed(source))
+        return _from_file(source)
     if hasattr(source, "getexif") and hasattr(source, "convert"):  # PIL's, without importing PIL
         return _from_pil(source)
-    raise ValueError(f"an image is a path, a numpy array or a PIL image; got {type(source).__name__}")
+    if hasattr(source, "read"):
+        source = _read(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_content(bytes(source), "the image given as bytes")
+    raise ValueError(
+        f"an image is a path, bytes, an open file, a numpy array, a torch tensor or a PIL image; got "
+        f"{type(source).__name__}"
+    )
 
 
-def _from_file(path: Path) -> Photograph:
+@dataclass(frozen=True)
+class Seen(Generic[Box]):
+    """A photograph, where the faces in it are, the seconds for reading and for these, and why it could not be read."""
+
+    photograph: Photograph
+    boxes: list[Box]
+    seconds: dict[str, float]
+    error: str = ""
+
+
+def read_each(
+    sources: Sequence[Source],
+    given: Sequence[Any],
+    find: Callable[[Photograph, Any], list[Box]],
+    *,
+    bgr: bool,
+    on_error: OnError,
+    numbered: bool,
+) -> list[Seen[Box]]:
+    """Every photograph with what `find` gives for it and the boxes `given` with it.
+
+    One that cannot be read, or whose boxes are none, is empty with `on_error="skip"`; else the error is raised, with
+    its number before it where they are `numbered`.
+
+    Raises:
+        ValueError: `on_error` is none; and what `read_photograph` and `find` raise.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error={on_error!r}: it is 'raise' or 'skip'")
+    seen: list[Seen[Box]] = []
+    for index, (source, boxes) in enumerate(zip(sources, given, strict=True)):
+        start = perf_counter()
+        try:
+            photograph = source if isinstance(source, Photograph) else read_photograph(source, bgr=bgr)
+            read = perf_counter()
+            found = find(photograph, boxes)
+            seen.append(Seen(photograph, found, {"read": read - start, "detect": perf_counter() - read}))
+        except (ValueError, OSError) as error:
+            if on_error == "skip":
+                seen.append(Seen(_NOTHING, [], {"read": perf_counter() - start, "detect": 0.0}, str(error)))
+            elif not numbered:
+                raise
+            else:
+                kinds = (FileNotFoundError, OSError, ValueError)
+                kind = next(kind for kind in kinds if isinstance(error, kind))
+                raise kind(f"image {index} of {len(sources)}, counted from 0: {error}") from error
+    return seen
+
+
+def _from_file(source: str | os.PathLike[str]) -> Photograph:
+    path = typed(source)
+    if not path.exists() and (address := re.match(r"\w[\w+.-]+://", os.fspath(source))):
+        raise FileNotFoundError(
+            f"{address[0]}...: an address is not read. Give its bytes: urllib.request.urlopen(ADDRESS).read()"
+        )
     if not path.is_file():
         kind = "a folder, not an image" if path.is_dir() else "there is no such file"
         raise FileNotFoundError(f"{str(path)!r}: {kind}")
-    content = path.read_bytes()
-    name = repr(str(path))
+    return _from_content(path.read_bytes(), repr(str(path)))
+
+
+def _read(file: Any) -> bytes:
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise ValueError("an image's file was opened as text. Open it with open(path, 'rb'); of sys.stdin take .buffer")
+    return content
+
+
+def _from_content(content: bytes, name: str) -> Photograph:
     size = header_size(io.BytesIO(content), name, _CURE)
     _check_size(size, name)
-    pixels = decode(content, exif_orientation(io.BytesIO(content)))
+    try:
+        pixels = decode(content, exif_orientation(io.BytesIO(content)))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     if pixels is None:
         raise ValueError(
-            f"{name}: no image that OpenCV can decode; it is damaged, or of another kind (HEIC, RAW, PDF, 32-bit "
-            "float). Save it as JPEG or PNG"
+            f"{name}: no image that OpenCV can decode; it is damaged, or of another kind (RAW, PDF, 32-bit float). "
+            "Save it as JPEG or PNG"
         )
     _check_size((pixels.shape[1], pixels.shape[0]), name)
     return Photograph(pixels, (_FIRST_FRAME,) if _is_animated(content) else ())
@@ -110,20 +199,43 @@ def _is_animated(content: bytes) -> bool:
 
 
 def _from_pil(image: Any) -> Photograph:
-    from PIL import ImageOps
-
-    notes = (_FIRST_FRAME,) if getattr(image, "n_frames", 1) > 1 else ()
+    several = (
+        getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+    )  # a telephone's JPEG with a second, lesser one
+    notes = (_FIRST_FRAME,) if several else ()
     try:
-        if notes:
+        if several:
             image.seek(0)
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # PIL's own conversion to RGB would clip 16 bits to 255
-            return Photograph(_from_array(np.asarray(upright).clip(0, 65535).astype(np.uint16)), notes)
-        if upright.mode == "F":
+        # Its own exif_transpose writes the EXIF anew, which fails where that is broken.
+        orientation = orientation_in(exif) if (exif := image.info.get("exif")) else _pil_orientation(image)
+        if image.mode.startswith("I"):  # PIL's own conversion to RGB would clip 16 bits to 255
+            pixels = _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
+        elif image.mode == "F":
             raise ValueError("a PIL image of mode 'F' has no known range; convert it to 'L' or 'RGB' first")
-        return Photograph(_from_array(np.array(upright.convert("RGB"))), notes)
+        else:
+            pixels = _from_array(np.array(image.convert("RGB")))
     except OSError as error:
         raise ValueError(f"the PIL image cannot be decoded ({error}). {_CURE}") from error
+    return Photograph(np.ascontiguousarray(turned(pixels, orientation)), notes)
+
+
+def _pil_orientation(image: Any) -> int:
+    """The orientation of an image whose EXIF stands in tags of the format, as a TIFF's does."""
+    try:
+        return int(image.getexif().get(0x0112, AS_STORED))
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        return AS_STORED
+
+
+def _from_tensor(tensor: Any) -> NDArray[Any]:
+    """A torch tensor `[H, W]`, `[C, H, W]` or `[H, W, C]` as an array with the channels last."""
+    if tensor.is_floating_point():
+        raise ValueError(
+            f"an image tensor is uint8 (0 to 255); got {tensor.dtype}. For floats from 0 to 1: "
+            "(image * 255).round().to(torch.uint8)"
+        )
+    array = np.asarray(tensor.detach().cpu().numpy())
+    return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] in (1, 3, 4) else array
 
 
 def _from_array(array: NDArray[Any]) -> Image:
@@ -135,7 +247,7 @@ def _from_array(array: NDArray[Any]) -> Image:
     if 0 in array.shape:
         raise ValueError(f"the image is empty: {shape} pixels. Was a crop taken outside its image?")
     if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)  # as OpenCV does with 16-bit files
+        array = eight_bits(array)
     if array.dtype != np.uint8:
         raise ValueError(
             f"an image array is uint8 (0 to 255) or uint16; got {array.dtype}. For floats from 0 to 1: "

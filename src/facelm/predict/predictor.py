@@ -6,8 +6,8 @@ Read next: `photographs.py` (what is read), `detect.py` (where faces are), `face
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -26,74 +26,20 @@ from facelm.models.loading import load_model
 from facelm.models.own import Network
 from facelm.models.spec import ModelSpec
 from facelm.predict.detect import Detector, DlibDetector
-from facelm.predict.photographs import Photograph, Source, read_photograph
+from facelm.predict.photographs import OnError, Photograph, Seen, Source, read_each
+from facelm.predict.prediction import DAMAGED, LEAST_SCORE, not_finite
+from facelm.predict.prediction import FaceLandmarks as FaceLandmarks
+from facelm.predict.prediction import Prediction as Prediction
+from facelm.predict.turned import boxes_in_turned
 
 DEFAULT_MODEL = "hrnetv2_w18"
 
 NO_FACE = "no face found"
-DAMAGED = "the network gave no numbers (NaN); its weights are damaged, or those of a training that diverged"
 
 Convention = str | BoxConvention
 """What boxes are: a name in `facelm.geometry.boxes.CONVENTIONS`, or a measured one."""
 
 _MOST_FACES = 32  # in one forward pass; with the flip test that is 64 crops, 2 GB of activations
-
-
-@dataclass(frozen=True, eq=False)
-class FaceLandmarks:
-    """One face: `landmarks_image` `[K, 2]`, `confidence` `[K]` in 0..1 (the heatmaps' peaks), and its `box`.
-
-    Convention: landmarks are in pixels of the image (upright, where it was turned by its EXIF orientation), (x, y),
-    0-based and centred on integers. `box` `[4]` is the square that was cropped last, as (x1, y1, x2, y2) before it is
-    turned about its middle by `rotation` degrees, the tilt of the head (positive: clockwise on the screen).
-    """
-
-    box: FloatArray
-    landmarks_image: FloatArray
-    confidence: FloatArray
-    rotation: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, coordinates rounded to 1/1000 pixel; None where there is no number, since JSON has no NaN."""
-        return {
-            "box": self.box.round(3).tolist(),
-            "rotation": round(self.rotation, 2),
-            "landmarks": plain_numbers(self.landmarks_image.round(3)),
-            "confidence": plain_numbers(self.confidence.round(4)),
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The faces of one image, the surest detection first or in the order of the boxes given; it is a sequence of them.
-
-    `size` is (width, height); `seconds` what reading, detecting and finding landmarks took, the last for all images
-    of the call together; `notes` say what the caller should know, such as that no face was found.
-    """
-
-    faces: tuple[FaceLandmarks, ...]
-    size: tuple[int, int]
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.faces)
-
-    def __getitem__(self, index: int) -> FaceLandmarks:
-        return self.faces[index]
-
-    def __iter__(self) -> Iterator[FaceLandmarks]:
-        return iter(self.faces)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values only."""
-        return {
-            "width": self.size[0],
-            "height": self.size[1],
-            "faces": [face.to_dict() for face in self.faces],
-            "notes": list(self.notes),
-            "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
-        }
 
 
 class Predictor:
@@ -112,6 +58,7 @@ class Predictor:
         backend: how the network is carried out, see `facelm.models.fast.for_inference`: "auto" takes native kernels on
             a CPU that has a C++ compiler (two seconds of compiling on its first use), else torch with batch norms
             folded; "native" and "torch" insist.
+        upright_only: faces are not looked for in the turned photograph where there is no sure one as it is.
 
     Raises:
         ValueError: no such device, flip test or backend, `annotation_shift` is none, or `refine` is negative.
@@ -131,12 +78,14 @@ class Predictor:
         annotation_shift: float | None = None,
         refine: int = 1,
         backend: str = "auto",
+        upright_only: bool = False,
     ) -> None:
         options: dict[str, Any] = {
             "flip": flip,
             "annotation_shift": annotation_shift,
             "refine": refine,
             "backend": backend,
+            "upright_only": upright_only,
         }
         self._made_from = net, spec, {"device": str(device), "detector": detector, **options}
         if refine < 0:
@@ -149,6 +98,7 @@ class Predictor:
         self.scheme = spec.landmark_scheme()
         self.codec = spec.build_codec()
         self.refine = refine
+        self.upright_only = upright_only
         self._detector = detector
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -167,54 +117,85 @@ class Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
         `network` is the class of a network that is none of facelm's. `options` are `detector`, `flip`,
-        `annotation_shift`, `refine` and `backend`. Raises what `facelm.models.loading.load_model` raises.
+        `annotation_shift`, `refine`, `backend` and `upright_only`. Raises what `facelm.models.loading.load_model`
+        raises.
         """
         model = load_model(source, network=network)
         return cls(model.net, model.spec, device=device, **options)
 
     @overload
     def __call__(
-        self, images: list[Any], boxes: Any = None, *, convention: Convention = "tight"
+        self,
+        images: list[Any] | tuple[Any, ...],
+        boxes: Any = None,
+        *,
+        convention: Convention = "tight",
+        bgr: bool = False,
+        on_error: OnError = "raise",
     ) -> list[Prediction]: ...
 
     @overload
-    def __call__(self, images: Source, boxes: Any = None, *, convention: Convention = "tight") -> Prediction: ...
+    def __call__(
+        self,
+        images: Source,
+        boxes: Any = None,
+        *,
+        convention: Convention = "tight",
+        bgr: bool = False,
+        on_error: OnError = "raise",
+    ) -> Prediction: ...
 
     def __call__(
-        self, images: Any, boxes: Any = None, *, convention: Convention = "tight"
+        self,
+        images: Any,
+        boxes: Any = None,
+        *,
+        convention: Convention = "tight",
+        bgr: bool = False,
+        on_error: OnError = "raise",
     ) -> Prediction | list[Prediction]:
         """The faces of an image, or of each image of a list; all crops go through the network together.
 
         Args:
-            images: a path, an array (RGB) or a PIL image, or a list of these.
+            images: what `read_photograph` takes, or a list or tuple of these.
             boxes: `[N, 4]` as (x1, y1, x2, y2) in pixels, for a list of images one such array each. None: the
                 detector looks for faces.
             convention: what these boxes are: `tight` around the landmarks, `square` (300W's), `dlib`, or a
                 `BoxConvention` measured by `facelm calibrate`.
+            bgr: whether arrays and tensors are in OpenCV's order; files and PIL images know theirs.
+            on_error: what an image that cannot be read, or boxes that are none, mean for the others: "skip" gives a
+                prediction without faces in its place, whose `error` says why.
 
         Raises:
-            ValueError: an image that cannot be read, or a box that is not finite, inverted, tiny or outside.
+            ValueError: an image that cannot be read, or a box that is not finite, inverted, tiny or outside; of a list,
+                the message says which, counted from 0.
             FileNotFoundError: no such image.
             ImportError: faces are to be detected, and there is no detector.
         """
-        many = isinstance(images, list)
+        many = isinstance(images, list | tuple)
         sources = images if many else [images]
         given = [None] * len(sources) if boxes is None else list(boxes) if many else [boxes]
         if len(given) != len(sources):
             raise ValueError(f"{len(sources)} images, but boxes for {len(given)}: give one array [N, 4] for each image")
+        seen = read_each(
+            sources,
+            given,
+            lambda photograph, xyxy: self.training_boxes(photograph, xyxy, convention),
+            bgr=bgr,
+            on_error=on_error,
+            numbered=many,
+        )
         start = perf_counter()
-        photographs, seconds, face_boxes = [], [], []
-        for source, xyxy in zip(sources, given, strict=True):
-            photographs.append(read_photograph(source))
-            read = perf_counter()
-            face_boxes.append(self.training_boxes(photographs[-1], xyxy, convention))
-            seconds.append({"read": read - start, "detect": (start := perf_counter()) - read})
-        faces = self.faces_in_boxes(photographs, face_boxes)
-        faces = [distinct(found) if xyxy is None else found for found, xyxy in zip(faces, given, strict=True)]
+        faces = self.faces_in_boxes([one.photograph for one in seen], [one.boxes for one in seen])
+        for index, (one, xyxy) in enumerate(zip(seen, given, strict=True)):
+            if xyxy is None:
+                faces[index] = distinct(self._also_turned(one, faces[index]))
         took = perf_counter() - start
         predictions = [
-            Prediction(tuple(found), photograph.size, {**spent, "landmarks": took}, _notes(photograph, found))
-            for photograph, found, spent in zip(photographs, faces, seconds, strict=True)
+            Prediction(
+                tuple(found), one.photograph.size, {**one.seconds, "landmarks": took}, _notes(one, found), one.error
+            )
+            for one, found in zip(seen, faces, strict=True)
         ]
         return predictions if many else predictions[0]
 
@@ -227,6 +208,15 @@ class Predictor:
             found = check_boxes(xyxy, *photograph.size)
         convention = get_convention(convention) if isinstance(convention, str) else convention
         return [convention.training_box(box) for box in found]
+
+    def _also_turned(self, seen: Seen[Box], found: list[FaceLandmarks]) -> list[FaceLandmarks]:
+        """`found` where a face among them is sure; else those that are in the turned photograph, the surest first."""
+        if self.upright_only or seen.error or any(face.score >= LEAST_SCORE for face in found):
+            return found
+        boxes = boxes_in_turned(seen.photograph, self.training_boxes)
+        faces = self.faces_in_boxes([seen.photograph], [boxes])[0]
+        sure = [face for face in faces if face.score >= LEAST_SCORE]
+        return sorted(sure, key=lambda face: -face.score) or found
 
     def faces_in_boxes(
         self, photographs: Sequence[Photograph], boxes: Sequence[Sequence[Box]], refine: int | None = None
@@ -294,20 +284,13 @@ def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
     return kept
 
 
-def plain_numbers(values: FloatArray) -> list[Any]:
-    """`values` as lists, None where they are not finite."""
-    plain = values.astype(object)
-    plain[~np.isfinite(values)] = None
-    found: list[Any] = plain.tolist()
-    return found
-
-
-def not_finite(faces: Iterable[FaceLandmarks]) -> int:
-    """How many of `faces` have a landmark that is no finite number."""
-    return sum(not np.isfinite(face.landmarks_image).all() for face in faces)
-
-
-def _notes(photograph: Photograph, faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
+def _notes(seen: Seen[Box], faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
     lost = not_finite(faces)
-    damaged = (f"{lost} of {len(faces)} faces have no finite landmarks: {DAMAGED}",) if lost else ()
-    return (*photograph.notes, *damaged) if faces else (*photograph.notes, NO_FACE)
+    damaged = [f"{lost} of {len(faces)} faces have no finite landmarks: {DAMAGED}"] if lost else []
+    unsure = [
+        f"face {number} is unsure, and may be none: its score is {face.score:.2f}"
+        for number, face in enumerate(faces, start=1)
+        if face.score < LEAST_SCORE
+    ]
+    none = [] if faces or seen.error else [NO_FACE]
+    return (*seen.photograph.notes, *none, *damaged, *unsure)

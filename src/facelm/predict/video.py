@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from facelm.geometry.affine import FloatArray, Image
+from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, overlaps, upright_box
+from facelm.predict.frames import Frame
 from facelm.predict.photographs import Photograph
 from facelm.predict.predictor import FaceLandmarks, Predictor
 from facelm.predict.smoothing import OneEuro
-
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".mts")
-"""Endings of videos, in lower case."""
-
-USUAL_FPS = 25.0
-"""Frames a second of a video that does not say it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A frame: its number, counted from 0, its time in seconds, and `pixels` `[H, W, 3]` RGB."""
-
-    number: int
-    seconds: float
-    pixels: Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,53 +19,6 @@ class TrackedFace(FaceLandmarks):
     """A face in a frame; `track` is the same number in every frame that shows it."""
 
     track: int = 0
-
-
-class VideoReader:
-    """The frames of a video file, or of a camera given by its index.
-
-    `fps` is the frame rate, or `USUAL_FPS` where the file has none; `count` the number of frames, where it is known. A
-    camera's frames carry the time at which they came.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a video that OpenCV reads, without frames, or no such camera.
-    """
-
-    def __init__(self, source: Path | int) -> None:
-        if isinstance(source, Path) and not source.is_file():
-            raise FileNotFoundError(f"{str(source)!r}: there is no such file")
-        self.is_camera = isinstance(source, int)
-        self._name = f"camera {source}" if self.is_camera else repr(str(source))
-        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
-        opened, first = self._capture.read() if self._capture.isOpened() else (False, None)
-        if not opened:
-            self.close()
-            raise ValueError(f"{self._name}: {self._why()}")
-        self._next: Any = first
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if math.isfinite(fps) and 1 <= fps <= 1000 else USUAL_FPS
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.count = int(count) if math.isfinite(count) and count >= 1 else None
-
-    def __iter__(self) -> Iterator[Frame]:
-        start = time.monotonic()
-        number = 0
-        while self._next is not None:
-            seconds = time.monotonic() - start if self.is_camera else number / self.fps
-            yield Frame(number, seconds, np.asarray(cv2.cvtColor(self._next, cv2.COLOR_BGR2RGB), np.uint8))
-            read, pixels = self._capture.read()
-            self._next = pixels if read else None
-            number += 1
-
-    def close(self) -> None:
-        """Lets go of the file or the camera."""
-        self._capture.release()
-
-    def _why(self) -> str:
-        if self.is_camera:
-            return "there is none, or another program uses it. Cameras count from 0"
-        return "a video without frames, or of a kind that OpenCV does not read. Convert it to .mp4 (H.264)"
 
 
 @dataclass

@@ -1,0 +1,95 @@
+"""Faces in photographs that lie on their side or stand on their head, and faces that may be none."""
+
+import numpy as np
+import pytest
+
+from facelm.geometry.boxes import CONVENTIONS
+from facelm.predict import Predictor
+from facelm.predict.photographs import Photograph
+from facelm.predict.prediction import LEAST_SCORE
+from facelm.predict.turned import boxes_in_turned
+from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image
+
+FACE = face_landmarks((150, 70))
+
+
+class UprightDetector:
+    """Finds the face where the map image, turned back by `quarters`, stands upright; else what `otherwise` says."""
+
+    convention = CONVENTIONS["square"]
+
+    def __init__(self, quarters, otherwise=()):
+        self.quarters, self.otherwise, self.looks = quarters, np.array(otherwise, float).reshape(-1, 4), 0
+
+    def __call__(self, image):
+        self.looks += 1
+        found = np.array_equal(image, np.rot90(map_image(), self.quarters))
+        return box_of(turned(FACE, self.quarters)).xyxy[None] if found else self.otherwise
+
+
+def turned(points, quarters, size=(240, 200)):
+    """Points of an image of that (width, height) where numpy.rot90 brings them."""
+    for _ in range(quarters % 4):
+        points = np.column_stack([points[:, 1], size[0] - 1 - points[:, 0]])
+        size = size[::-1]
+    return points
+
+
+def predictor(detector, peak=1.0, **options):
+    return Predictor(PerfectNetwork(FACE, peak=peak), SPEC, device="cpu", detector=detector, flip="none", **options)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_boxes_lie_where_the_face_is(quarters):
+    model = predictor(UprightDetector(quarters))
+    (box,) = boxes_in_turned(Photograph(map_image()), model.training_boxes)
+    assert box.center == pytest.approx(box_of(FACE).center, abs=1)
+    assert box.rotation % 360 == 90 * quarters
+    (face,) = model.faces_in_boxes([Photograph(map_image())], [[box]], refine=0)[0]
+    assert np.abs(face.landmarks_image - FACE).max() < 1
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_face_is_found(quarters):
+    prediction = predictor(UprightDetector(quarters))(map_image())
+    assert len(prediction) == 1
+    assert np.abs(prediction[0].landmarks_image - FACE).max() < 1
+    assert prediction.notes == ()
+
+
+def test_nothing_is_turned_where_there_is_a_sure_face_or_it_is_not_wanted():
+    detector = UprightDetector(0)
+    predictor(detector)(map_image())
+    assert detector.looks == 1
+    detector = UprightDetector(2)
+    assert len(predictor(detector, upright_only=True)(map_image())) == 0
+    assert detector.looks == 1
+
+
+def test_boxes_that_were_given_are_what_counts():
+    detector = UprightDetector(2)
+    predictor(detector, peak=0.1)(map_image(), box_of(FACE).xyxy)
+    assert detector.looks == 0
+
+
+def test_an_unsure_face_is_kept_with_a_note():
+    (face,) = prediction = predictor(UprightDetector(0), peak=0.3)(map_image())
+    assert face.score < LEAST_SCORE
+    assert prediction.notes == (f"face 1 is unsure, and may be none: its score is {face.score:.2f}",)
+    assert face.to_dict()["score"] == pytest.approx(face.score, abs=1e-3)
+
+
+def test_an_unsure_face_gives_way_to_a_sure_one():
+    """As upside down, where the detector takes something else for a face."""
+    model = predictor(UprightDetector(2, otherwise=(0, 0, 30, 30)))
+    scores = iter([0.2, 0.2, 0.2, 0.9])  # as it is, then the boxes of three turned ones
+    look = model._look
+
+    def scored(photographs, boxes):
+        faces = look(photographs, boxes)
+        return [type(face)(face.box, face.landmarks_image, face.confidence * 0 + next(scores)) for face in faces]
+
+    model.refine, model._look = 0, scored
+    (face,) = model(map_image())
+    assert face.score == pytest.approx(0.9)
+    assert np.abs(face.landmarks_image - FACE).max() < 1
