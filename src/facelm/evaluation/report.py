@@ -2,6 +2,7 @@
 
     summary.json   the table's rows in percent, and what was evaluated
     per_face.csv   one line per face, in percent
+    predictions.npz landmarks, annotations, confidences, boxes: see `kept`; `facelm report` makes all of this from it
     table.md       the table as Markdown
     ced.png regions.png worst.png
     worst.csv      the worst faces, and worst/ with a picture of each: predicted and annotated landmarks
@@ -26,6 +27,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from facelm.evaluation.kept import FILE, Kept, Origin, no_origin, write_predictions
 from facelm.evaluation.overlay import draw_face_tile, encoded
 from facelm.evaluation.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
 from facelm.evaluation.scores import SCORES, EvaluationResult, SubsetScores
@@ -60,11 +62,13 @@ def write_report(
     published: Published | None = None,
     notes: Sequence[str] = (),
     image_of: ImageOf | None = None,
+    origin: Origin | None = None,
 ) -> Path:
     """Writes all files of the report into `folder` (made if need be) and returns it.
 
     `facts` says what was evaluated (plain values; `checkpoint` in summary.json). `image_of` gives the RGB photograph
-    of a face by its index; without it there is no worst.png.
+    of a face by its index; without it there is no worst.png. `origin` says where the faces come from, for
+    predictions.npz.
 
     Raises:
         OSError: a file cannot be written; the message names it. Files of an earlier report stay as they are.
@@ -74,6 +78,12 @@ def write_report(
         (folder if image_of is None else folder / "worst").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(folder, error) from error
+    origin, published = origin or no_origin(len(result.names)), published or {}
+    kept = Kept(result, origin, dict(_plain(dict(facts or {}))), _plain(published), tuple(notes))
+    try:
+        write_predictions(folder / FILE, kept)
+    except OSError as error:
+        raise _cannot_write(folder / FILE, error) from error
     _write(folder / "summary.json", _json(summary(result, facts=facts, published=published, notes=notes)))
     _write(folder / "per_face.csv", per_face_csv(result).encode(errors="surrogateescape"))
     _write(folder / "table.md", markdown_table(result, published=published, notes=notes).encode())
