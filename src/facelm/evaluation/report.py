@@ -5,6 +5,7 @@
     predictions.npz landmarks, annotations, confidences, boxes: see `kept`; `facelm report` makes all of this from it
     table.md       the table as Markdown
     ced.png regions.png worst.png
+    index.html     all of it to explore in a browser, and index_files/ with thumbnails of the faces
     worst.csv      the worst faces, and worst/ with a picture of each: predicted and annotated landmarks
 
 Numbers are written before pictures, each file whole or not at all.
@@ -29,6 +30,7 @@ from rich.text import Text
 
 from facelm.evaluation.kept import FILE, Kept, Origin, no_origin, write_predictions
 from facelm.evaluation.overlay import draw_face_tile, encoded
+from facelm.evaluation.page.write import write_report_page
 from facelm.evaluation.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
 from facelm.evaluation.scores import SCORES, EvaluationResult, SubsetScores
 from facelm.files import cell, write_whole
@@ -92,6 +94,9 @@ def write_report(
     if image_of is not None:
         _write(folder / "worst.png", worst_plot(result, image_of))
         _write_worst_faces(folder, result, image_of)
+    lines = {"header": _header(published), "rows": list(_rows(result, published))}
+    table = {**lines, "captions": _captions(result, published, notes), "own": len(result.subsets)}
+    write_report_page(folder, kept, table, image_of, _write)
     return folder
 
 
