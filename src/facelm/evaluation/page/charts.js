@@ -71,6 +71,9 @@ function drawRegions(place, regions) {
     plot.add_tools(new Bokeh.HoverTool({ renderers: [bars], tooltips: [["", "@name, @region"], ["error", "@top{0.00} %"]] }));
   });
   plot.y_range.start = 0;
+  plot.y_range.end = 1.2 * Math.max(...series.flatMap(([, values]) => values.map((v) => v ?? 0)), 1e-9);  // room for the legend
+  const legend = plot.center.find((one) => one instanceof Bokeh.Legend);
+  if (legend) legend.setv({ location: "top_left", orientation: "horizontal" });
   show(plot, place);
 }
 

@@ -153,8 +153,8 @@ def comparison_content(
             "rows": table,
             "own": len(table),
             "captions": [
-                f"Errors in percent. Difference: the run less {names[0]} on the same faces; below 0 is better. Interval: "
-                "95 % bootstrap, paired by face. Better or worse is said where it leaves out 0."
+                f"Errors in percent. Difference: the run less {names[0]} on the same faces; below 0 is better. "
+                "Interval: 95 % bootstrap, paired by face. Better or worse is said where it leaves out 0."
             ],
         },
         "ced": {

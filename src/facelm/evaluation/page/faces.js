@@ -60,16 +60,18 @@ function tile(face) {
   const pictures = make("span", { className: "pictures" }, ...runsShown().slice(0, 2).map((run) => picture(face, run)));
   const { facets } = DATA.faces, key = state.sort in facets ? state.sort : "error";
   const main = DATA.kind === "comparison" ? "change" : "error";
-  const said = key === main ? "" : `${facets[key].label} ${shown(facets[key].values[face], facets[key].digits)}`;
+  const value = facets[main].values[face], change = main === "change";
+  const said = key === main || key === "changed by" ? "" : `${facets[key].label} ${shown(facets[key].values[face], facets[key].digits)}`;
   const words = make("span", { className: "words" },
-    make("strong", { textContent: `${main === "change" && facets.change.values[face] > 0 ? "+" : ""}${shown(facets[main].values[face], main === "change" ? 2 : 2)} %` }),
+    make("strong", { textContent: `${change && value > 0 ? "+" : ""}${shown(value)} ${change ? "points" : "%"}`, className: !change || !value ? "" : value > 0 ? "worse" : "better" }),
     said, make("i", { textContent: `\u200e${DATA.faces.names[face]}`, title: DATA.faces.names[face] }));
   const button = make("button", { className: "tile", type: "button", data: { face } }, pictures, words);
   button.addEventListener("click", () => openLarge(face));
   return button;
 }
 
-const state = { sort: DATA.kind === "comparison" ? "change" : "error", way: -1, subset: "", text: "", range: {}, size: 28, median: false, order: [] };
+const FIRST = DATA.kind === "comparison" ? 12 : 28;  // faces before "More"
+const state = { sort: DATA.kind === "comparison" ? "changed by" : "error", way: -1, subset: "", text: "", range: {}, size: FIRST, median: false, order: [] };
 
 function ordered() {
   const { facets, names, subsets } = DATA.faces;

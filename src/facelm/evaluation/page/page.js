@@ -21,7 +21,7 @@ function setUpTable() {
 function setUpFaces() {
   const way = (sort, direction, median = false) => () => { Object.assign(state, { sort, way: direction, median }); again(); };
   const presets = comparison
-    ? [["Most worse", "change", -1], ["Most better", "change", 1], ["Least changed", "changed by", 1]]
+    ? [["Changed most", "changed by", -1], ["Got worse", "change", -1], ["Got better", "change", 1]]
     : [["Worst", "error", -1], ["Median", "error", 1, true], ["Best", "error", 1]];
   part("faces", ".presets").append(...presets.map(([text, sort, direction, median]) =>
     make("button", { type: "button", textContent: text, onclick: way(sort, direction, median), data: { sort, way: direction, median: Boolean(median) } })),
@@ -44,7 +44,7 @@ function setUpFaces() {
 }
 
 function again() {
-  state.size = 28;
+  state.size = FIRST;
   state.order = ordered();
   for (const button of part("faces", ".presets").querySelectorAll("button")) {
     button.ariaPressed = String(button.dataset.sort === state.sort && Number(button.dataset.way) === state.way && (button.dataset.median === "true") === state.median);
@@ -115,6 +115,7 @@ function start() {
   setUpLarge();
   setUpControls();
   setUpAbout();
+  if (comparison) part("scatter", "h2").textContent = "One run against the other";
   byId("curves").hidden = !Object.keys(DATA.curves).length;
   byId("lead").textContent = DATA.lead;
   byId("nav").append(...[...document.querySelectorAll("section")].filter((one) => !one.hidden).map((one) => make("a", { href: `#${one.id}`, textContent: one.querySelector("h2").textContent })));
