@@ -63,15 +63,14 @@ function drawCed(place, ced, thresholds, moved) {
 
 function drawRegions(place, regions) {
   const series = Object.entries(regions.series), width = 0.8 / series.length;
-  const plot = figure({ y_axis_label: `error, % of the ${DATA.scheme.unit}`, x_range: new Bokeh.FactorRange({ factors: regions.names, range_padding: 0.05 }) });
+  const top = 1.2 * Math.max(...series.flatMap(([, values]) => values.map((v) => v ?? 0)), 1e-9);  // room for the legend
+  const plot = figure({ y_axis_label: `error, % of the ${DATA.scheme.unit}`, y_range: [0, top], x_range: new Bokeh.FactorRange({ factors: regions.names, range_padding: 0.05 }) });
   series.forEach(([name, values], i) => {
     const offset = (i - (series.length - 1) / 2) * width;
     const source = new Bokeh.ColumnDataSource({ data: { x: regions.names.map((one) => [one, offset]), region: regions.names, top: nan(values), name: values.map(() => name) } });
     const bars = plot.vbar({ x: { field: "x" }, top: { field: "top" }, bottom: 0, width: width * 0.92, source, fill_color: color(i), line_color: null, legend_label: name, muted_fill_alpha: 0.2 });
     plot.add_tools(new Bokeh.HoverTool({ renderers: [bars], tooltips: [["", "@name, @region"], ["error", "@top{0.00} %"]] }));
   });
-  plot.y_range.start = 0;
-  plot.y_range.end = 1.2 * Math.max(...series.flatMap(([, values]) => values.map((v) => v ?? 0)), 1e-9);  // room for the legend
   const legend = plot.center.find((one) => one instanceof Bokeh.Legend);
   if (legend) legend.setv({ location: "top_left", orientation: "horizontal" });
   show(plot, place);
@@ -83,7 +82,7 @@ function drawPoints(place, points, other) {
   const change = other ? points.error.map((e, i) => (e === null || other.error[i] === null ? NaN : other.error[i] - e)) : null;
   const value = change ? change.map(Math.abs) : nan(points.error);
   const finite = value.filter((v) => !Number.isNaN(v)), largest = Math.max(...finite, 1e-9);
-  const scale = change ? 0.045 / largest : 0.01, arrows = change ? 0 : 0.03;
+  const scale = change ? 0.045 / largest : 0.01, arrows = change ? 0 : 0.1;
   const span = (values) => { const known = values.filter((v) => !Number.isNaN(v)); return [Math.min(...known), Math.max(...known)]; };
   const [left, right] = span(x), [top, bottom] = span(y), pad = 0.12 * (right - left);
   const plot = figure({
@@ -106,7 +105,7 @@ function drawPoints(place, points, other) {
   if (arrows) {
     const ends = { x0: x, y0: y, x1: x.map((v, i) => v + arrows * (points.bias_x[i] ?? 0)), y1: y.map((v, i) => v + arrows * (points.bias_y[i] ?? 0)) };
     plot.add_layout(new Bokeh.Arrow({ source: new Bokeh.ColumnDataSource({ data: ends }), x_start: { field: "x0" }, y_start: { field: "y0" }, x_end: { field: "x1" }, y_end: { field: "y1" },
-      line_color: css("--s1"), line_width: 2, end: new Bokeh.VeeHead({ size: 6, fill_color: css("--s1"), line_color: css("--s1") }) }));
+      line_color: css("--s1"), line_width: 2, end: new Bokeh.VeeHead({ size: 5, fill_color: css("--s1"), line_color: css("--s1") }) }));
   }
   show(plot, place);
 }

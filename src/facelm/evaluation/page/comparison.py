@@ -14,7 +14,7 @@ from facelm.evaluation.faces_shown import Facet, facets, point_errors
 from facelm.evaluation.kept import Kept, Origin, confidences, read_predictions
 from facelm.evaluation.metrics import FacePredictions, IntArray, paired_bootstrap
 from facelm.evaluation.page.html import page_html
-from facelm.evaluation.page.numbers import ALL, about, ced_content, face_columns, scheme_content
+from facelm.evaluation.page.numbers import about, ced_content, face_columns, scheme_content, with_all
 from facelm.evaluation.page.pictures import borrow_thumbnails, write_thumbnails
 from facelm.evaluation.page.write import FILE
 from facelm.evaluation.scores import BoolArray, evaluate_faces
@@ -125,7 +125,7 @@ def comparison_content(
     """What the page shows, as plain values: `rows` are the faces on it, `files` their thumbnails."""
     names, (first, *others) = list(runs), runs.values()
     result, change = first.result, change_of(first, others[0])
-    groups: dict[str, BoolArray] = {ALL: np.ones(len(result.names), dtype=bool)} | dict(result.masks)
+    groups = with_all(result.masks)
     found = {f"error, {run}": Facet(f"error, {run}, %", 100 * one.result.errors.nme, 2) for run, one in runs.items()}
     found |= {
         "change": Facet(f"change to {names[1]}, points", change, 2),
@@ -140,7 +140,7 @@ def comparison_content(
         every = np.full(len(result.names), np.nan)
         every[rows] = sharp
         found["sharpness"] = Facet("sharpness", every)
-    table = paired_rows(runs, groups if len(groups) != 2 else result.masks)
+    table = paired_rows(runs, groups)
     return {
         "kind": "comparison",
         "version": __version__,

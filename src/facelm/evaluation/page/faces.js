@@ -115,7 +115,7 @@ function drawLarge() {
   views.classList.toggle("several", DATA.runs.length > 1);
   views.replaceChildren(...runsShown().map((run) => picture(face, run, { ...large, width: 0.6, now: true })));
   const rows = Object.values(facets).map((one) => [one.label, shown(one.values[face], one.digits)]);
-  part("large", "table").replaceChildren(...rows.map(([name, value]) => make("tr", {}, make("td", { textContent: name }), make("td", { textContent: value }))));
+  part("large", "table").replaceChildren(make("tbody", {}, ...rows.map(([name, value]) => make("tr", {}, make("td", { textContent: name }), make("td", { textContent: value })))));
 }
 
 function step(by) {

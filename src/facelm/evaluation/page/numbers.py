@@ -17,7 +17,7 @@ from facelm.evaluation.faces_shown import Facet, chosen, facets, membership, num
 from facelm.evaluation.kept import Kept
 from facelm.evaluation.metrics import IntArray, ced
 from facelm.evaluation.page.pictures import in_thumbnails
-from facelm.evaluation.scores import EvaluationResult
+from facelm.evaluation.scores import BoolArray, EvaluationResult
 from facelm.geometry.landmarks import FloatArray, LandmarkScheme
 
 NORMALISER = {"interocular": "inter-ocular distance", "interpupil": "inter-pupil distance", "box": "side of the box"}
@@ -87,6 +87,13 @@ def error_facets(result: EvaluationResult, suffix: str = "") -> dict[str, Facet]
     return found
 
 
+def with_all(masks: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
+    """`masks`, and before them one of all faces, unless there is but one: it holds all."""
+    if len(masks) == 1:
+        return dict(masks)
+    return {ALL: np.ones(len(next(iter(masks.values()), ())), dtype=bool), **masks}
+
+
 def report_rows(kept: Kept) -> IntArray:
     """The faces that a page shows, worst first."""
     return chosen(kept.result.errors.nme)
@@ -107,7 +114,7 @@ def report_content(
         every = np.full(len(result.names), np.nan)
         every[rows] = sharp
         found["sharpness"] = Facet("sharpness", every)
-    groups = {ALL: np.ones(len(result.names), dtype=bool)} | dict(result.masks)
+    groups = with_all(result.masks)
     regions = {name: numbers(np.array([*row.regions.values()]) * 100, 3) for name, row in result.subsets.items()}
     return {
         "kind": "report",

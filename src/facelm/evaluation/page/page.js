@@ -64,7 +64,7 @@ function below() {
 }
 
 function drawCharts() {
-  const missing = `Charts need Bokeh: ${DATA.install}, then facelm report FOLDER makes this page again.`;
+  const missing = `Charts need Bokeh: ${DATA.install}, then facelm report FOLDER (or facelm compare) makes this page again.`;
   if (!DATA.charts) {
     for (const place of document.querySelectorAll(".chart, .charts")) { place.style.height = "auto"; place.replaceChildren(make("p", { className: "hint", textContent: missing })); }
     return;
@@ -98,7 +98,7 @@ function setUpControls() {
   part("scatter", ".controls").append(axis("across", "x"), axis("up", "y"));
   part("points", ".hint").textContent = comparison
     ? `Radius: how much the error of a point changes from ${DATA.runs[0]} to ${view.run}; green is better, red worse. Not to the face's scale.`
-    : "Radius: the mean error of a point at the scale of the face. Arrow: its bias, three times as large. Hover for numbers along and across the contour.";
+    : "Radius: the mean error of a point at the scale of the face. Arrow: its bias, ten times as large. Hover for numbers along and across the contour.";
 }
 
 function setUpAbout() {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from facelm.addresses import shareable
+from facelm.addresses import CUT, shareable
 from facelm.evaluation.kept import Kept
 from facelm.evaluation.page.html import page_html
 from facelm.evaluation.page.numbers import learning_curves, report_content, report_rows
@@ -36,4 +36,4 @@ def title(facts: Mapping[str, Any]) -> str:
     """What a report calls itself: the name of its checkpoint, else "Report"."""
     checkpoint = facts.get("checkpoint")
     path = checkpoint.get("path") if isinstance(checkpoint, Mapping) else None
-    return f"Report of {shareable(path)}" if isinstance(path, str) else "Report"
+    return f"Report of {shareable(path).removeprefix(CUT)}" if isinstance(path, str) else "Report"
