@@ -35,8 +35,8 @@ const wait = (ready) => new Promise((done) => { const ask = () => (ready() ? don
 const tiles = () => [...document.querySelectorAll(".tile")].map((one) => Number(one.dataset.face));
 (async () => {
   const found = { first: tiles() };
-  await wait(() => document.querySelectorAll(".chart .plot > *").length >= 4);
-  found.plots = document.querySelectorAll(".chart .plot > *").length;
+  await wait(() => document.querySelectorAll(".chart .plot:not(:empty)").length >= 4);
+  found.plots = document.querySelectorAll(".chart .plot:not(:empty)").length;
   const presets = [...document.querySelectorAll(".presets button")];
   for (const one of presets) { one.click(); found[one.textContent] = tiles(); }
   presets[0].click();
