@@ -9,7 +9,6 @@ from pathlib import Path
 
 from facelm.evaluation.compare import paired_table
 from facelm.evaluation.kept import FILE as KEPT
-from facelm.evaluation.page.comparison import MOST_RUNS, write_comparison_page
 from facelm.evaluation.report import in_report
 from facelm.launch.same_faces import BEST, of_other_faces
 from facelm.launch.sweeps import Row, in_order, read_run, run_folders, table, write_table
@@ -65,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
 def write_page(out: Path, runs: Sequence[Path]) -> None:
     """The page of the runs that have a report, the first of them the baseline; says why where there is none."""
+    from facelm.evaluation.page.comparison import MOST_RUNS, write_comparison_page
+
     reports = {run: found.parent for run in runs if (found := in_report(run, "summary.json"))}
     kept = [run for run, report in reports.items() if (report / KEPT).is_file()]
     if without := [run.name for run in reports if run not in kept]:
