@@ -82,13 +82,13 @@ def write_report(
         raise _cannot_write(folder, error) from error
     origin, published = origin or no_origin(len(result.names)), published or {}
     kept = Kept(result, origin, dict(_plain(dict(facts or {}))), _plain(published), tuple(notes))
+    _write(folder / "summary.json", _json(summary(result, facts=facts, published=published, notes=notes)))
+    _write(folder / "per_face.csv", per_face_csv(result).encode(errors="surrogateescape"))
+    _write(folder / "table.md", markdown_table(result, published=published, notes=notes).encode())
     try:
         write_predictions(folder / FILE, kept)
     except OSError as error:
         raise _cannot_write(folder / FILE, error) from error
-    _write(folder / "summary.json", _json(summary(result, facts=facts, published=published, notes=notes)))
-    _write(folder / "per_face.csv", per_face_csv(result).encode(errors="surrogateescape"))
-    _write(folder / "table.md", markdown_table(result, published=published, notes=notes).encode())
     _write(folder / "ced.png", ced_plot(result))
     _write(folder / "regions.png", regions_plot(result))
     if image_of is not None:
