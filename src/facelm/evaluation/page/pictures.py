@@ -97,7 +97,7 @@ def where_face_is(result: EvaluationResult, row: int) -> FloatArray | None:
             tile_matrix(landmarks)
         except ValueError:
             continue
-        return landmarks
+        return np.asarray(landmarks)
     return None
 
 
