@@ -31,6 +31,7 @@ COMMANDS = {
     "browse": "a sheet of training faces as the network sees them, for any experiment",
     "check": "annotated faces before they are trained on: what cannot be used, and what is worth a look",
     "compare": "what runs came to, in one table: the jobs of a sweep, or any runs",
+    "report": "a report, its page and figures, made again from the predictions that it keeps",
     "landmarks": "the points of a scheme, as a list and a picture; a scheme from an annotation file",
     "prepare": "300W from iBUG's archives, or drawn faces in its place",
 }

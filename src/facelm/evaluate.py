@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
+from facelm.evaluation.kept import origin_of
 from facelm.evaluation.known_faces import fingerprints, other_faces, photographs, trained_on, unlike_report
 from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
@@ -33,7 +34,7 @@ from facelm.launch.jobs import key_of
 from facelm.launch.local import with_local
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.recorded import recorded_data, recorded_group, recorded_root, with_places
-from facelm.launch.run_log import tracked
+from facelm.launch.run_log import git_commit, tracked
 from facelm.models import own
 from facelm.models.device import pick_device
 from facelm.models.download import local_file
@@ -71,7 +72,8 @@ def evaluate(
     `same` says which points of the model those of the data are, where these have another scheme.
     """
     faces, labels = measured or data.evaluation_faces()
-    predictions = predict_faces(model.net, model.spec, data.faces_loader(faces), device, same)
+    loader = data.faces_loader(faces)
+    predictions = predict_faces(model.net, model.spec, loader, device, same, total=len(faces))
     shape = None
     if model.mean_shape is not None:
         centers = np.array([face.box.center for face in faces])
@@ -101,6 +103,9 @@ def evaluate(
             "fingerprints": fingerprints([_compared(face, same) for face in faces] if same else faces, labels),
             "contents": photographs(faces, labels),
         },
+        "command": this_command(),
+        "commit": git_commit(),
+        "run": {"config": shareable(model.record)},
     }
     write_report(
         report_dir,
@@ -109,6 +114,7 @@ def evaluate(
         facts=facts,
         published=published,
         notes=notes,
+        origin=origin_of(faces, data.root, model.mean_shape),
     )
     print_table(result, published=published, notes=notes)
     log.info(f"report in {report_dir}")
@@ -118,6 +124,14 @@ def evaluate(
 def _compared(face: Face, same: Correspondence) -> Face:
     """The face with its points that are compared alone: what was measured, for its fingerprint."""
     return replace(face, landmarks_image=np.where(same.compared[:, None], face.landmarks_image, np.nan))
+
+
+def this_command() -> list[str]:
+    """The Hydra job at hand as it was typed, without whose machine it was; empty where there is none."""
+    if not HydraConfig.initialized():
+        return []
+    job = HydraConfig.get()
+    return ["facelm", str(job.job.config_name), *shareable(list(job.overrides.task))]
 
 
 def what_is_known(model: LoadedModel, result: EvaluationResult) -> tuple[dict[str, dict[str, float]], list[str]]:

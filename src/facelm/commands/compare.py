@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facelm.evaluation.compare import paired_table
+from facelm.evaluation.kept import FILE as KEPT
+from facelm.evaluation.stored import in_report
 from facelm.launch.same_faces import BEST, of_other_faces
 from facelm.launch.sweeps import Row, in_order, read_run, run_folders, table, write_table
 
@@ -26,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run or report folder, or a sweep's: all its jobs"
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="writes sweep.md and sweep.csv there too")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="writes sweep.md, sweep.csv and a page, index.html, there too"
+    )
     help_ = "adds the paired differences to this run over the same faces, with bootstrap intervals"
     parser.add_argument("--baseline", type=Path, metavar="RUN", help=help_)
 
@@ -54,7 +58,33 @@ def run(args: argparse.Namespace) -> int:
             print(f"warning: without a report, so without a difference: {', '.join(without)}", file=sys.stderr)
     if args.out is not None:
         write_table(args.out, list(rows.values()), "Comparison")
+        write_page(args.out, list(dict.fromkeys([*([args.baseline.resolve()] if args.baseline else []), *rows])))
     return 0
+
+
+def write_page(out: Path, runs: Sequence[Path]) -> None:
+    """The page of the runs that have a report, the first of them the baseline; says why where there is none."""
+    from facelm.evaluation.page.comparison import MOST_RUNS, write_comparison_page
+
+    reports = {run: found.parent for run in runs if (found := in_report(run, "summary.json"))}
+    kept = [run for run, report in reports.items() if (report / KEPT).is_file()]
+    if without := [run.name for run in reports if run not in kept]:
+        print(
+            f"warning: not on the page: {', '.join(without)}: no {KEPT} in the report, evaluate again", file=sys.stderr
+        )
+    chosen = kept[:MOST_RUNS]
+    if len(chosen) < len(kept):
+        print(f"warning: the page shows the first {MOST_RUNS} of {len(kept)} runs", file=sys.stderr)
+    if len(chosen) < 2:
+        return
+    count = write_comparison_page(out, dict(zip(short_names(chosen), (reports[run] for run in chosen), strict=True)))
+    print(f"\npage of {count} faces: {out / 'index.html'}")
+
+
+def short_names(runs: Sequence[Path]) -> list[str]:
+    """A name for each folder without the folders before it, which say whose machine it is; no two the same."""
+    names = [run.parent.name if run.name == "report" else run.name for run in runs]
+    return [name if names.count(name) == 1 else f"{name} ({names[:i].count(name) + 1})" for i, name in enumerate(names)]
 
 
 def require_same_faces(rows: Sequence[Row]) -> None:

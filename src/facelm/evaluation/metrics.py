@@ -180,13 +180,15 @@ def mean_shape_in_box(shape: FloatArray, center: FloatArray, side: FloatArray) -
 class FacePredictions:
     """Landmarks in the image, each face once, in the order of `index` `[N]`: `predicted`, `target` `[N, K, 2]`.
 
-    A target of NaN is not labelled. `side` `[N]` is that of the faces' boxes in pixels, where it is known.
+    A target of NaN is not labelled. `side` `[N]` is that of the faces' boxes in pixels, where it is known, and
+    `confidence` `[N, K]` the peaks of the heatmaps.
     """
 
     index: IntArray
     predicted: FloatArray
     target: FloatArray
     side: FloatArray | None = None
+    confidence: FloatArray | None = None
 
 
 class LandmarkErrors(Metric):
@@ -203,6 +205,7 @@ class LandmarkErrors(Metric):
     predicted: list[Tensor]
     target: list[Tensor]
     side: list[Tensor]
+    confidence: list[Tensor]
 
     def __init__(self, num_landmarks: int = IBUG68.num_landmarks, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -210,11 +213,18 @@ class LandmarkErrors(Metric):
         # States are flat and of the metric's own dtype, since torchmetrics gathers an empty one-dimensional tensor
         # of that dtype from a rank that has seen no face; any other shape or dtype would hang or crash the others.
         self.set_dtype(torch.float64)
-        for state in ("index", "predicted", "target", "side"):
+        for state in ("index", "predicted", "target", "side", "confidence"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
-    def update(self, index: Tensor, predicted_image: Tensor, target_image: Tensor, side: Tensor | None = None) -> None:
-        """Adds a batch: `index` `[B]`, landmarks `[B, K, 2]`, and `side` `[B]` of the boxes where it is known.
+    def update(
+        self,
+        index: Tensor,
+        predicted_image: Tensor,
+        target_image: Tensor,
+        side: Tensor | None = None,
+        confidence: Tensor | None = None,
+    ) -> None:
+        """Adds a batch: `index` `[B]`, landmarks `[B, K, 2]`; `side` `[B]` of boxes, `confidence` `[B, K]` if known.
 
         Convention: landmarks are in image pixels.
 
@@ -231,6 +241,8 @@ class LandmarkErrors(Metric):
         self.predicted.append(predicted_image.detach().double().flatten())
         self.target.append(target_image.detach().double().flatten())
         self.side.append((torch.full((len(index),), torch.nan) if side is None else side).to(self.index[-1]))
+        peaks = torch.full(shape[:2], torch.nan) if confidence is None else confidence.detach()
+        self.confidence.append(peaks.to(self.index[-1]).flatten())
 
     def compute(self) -> FacePredictions:
         """Every face that any rank has seen, once, sorted by index.
@@ -246,4 +258,5 @@ class LandmarkErrors(Metric):
             for state in (self.predicted, self.target)
         )
         side = dim_zero_cat(self.side).cpu().numpy()[first]
-        return FacePredictions(index, predicted, target, side)
+        confidence = dim_zero_cat(self.confidence).cpu().numpy().reshape(-1, self.num_landmarks)[first]
+        return FacePredictions(index, predicted, target, side, confidence)

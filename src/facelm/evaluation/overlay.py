@@ -102,20 +102,46 @@ def draw_face_tile(
     place = landmarks_image
     if truth is not None:  # a point that is not labelled is not shown: there is nothing to compare it with
         labelled = np.asarray(np.isfinite(truth).all(axis=-1))
-        landmarks_image, place = np.where(labelled[:, None], landmarks_image, np.nan), truth[labelled]
-    box = box_from_landmarks(place)
-    side = round(box.side * margin) if np.isfinite(box.side) else 0
-    cut_from_image = crop_matrix(box.center, side, side)  # no change of scale: OpenCV's warp does not antialias
-    shrinks = side > size
-    cut = warp(image, cut_from_image, side)
-    tile = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    scale = size / side
-    half = (scale - 1) / 2  # cv2.resize aligns the corners of pixels, not their centres
-    tile_from_cut = np.array([[scale, 0, half], [0, scale, half], [0, 0, 1]])
-    tile_from_image = tile_from_cut @ cut_from_image
+        landmarks_image, place = np.where(labelled[:, None], landmarks_image, np.nan), truth
+    tile, tile_from_image = cut_tile(image, place, size=size, margin=margin)
     return draw_landmarks(
-        np.asarray(tile, dtype=np.uint8),
+        tile,
         transform(tile_from_image, landmarks_image),
         scheme,
         truth=None if truth is None else transform(tile_from_image, truth),
     )
+
+
+def cut_tile(
+    image: Image, landmarks_image: FloatArray, *, size: int = 480, margin: float = 1.6
+) -> tuple[Image, FloatArray]:
+    """The face with those landmarks `[K, 2]` cut out of `image` as `[size, size, 3]`, and `tile_from_image` `[3, 3]`.
+
+    As `draw_face_tile`, which draws on it.
+
+    Raises:
+        ValueError: the landmarks that say where the face is are not finite, or all in one place.
+    """
+    cut_from_image, side, tile_from_cut = _tile(landmarks_image, size, margin)
+    cut = warp(image, cut_from_image, side)  # no change of scale: OpenCV's warp does not antialias
+    tile = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+    return np.asarray(tile, dtype=np.uint8), tile_from_cut @ cut_from_image
+
+
+def tile_matrix(landmarks_image: FloatArray, *, size: int = 480, margin: float = 1.6) -> FloatArray:
+    """`tile_from_image` `[3, 3]` of `cut_tile`, which raises the same."""
+    cut_from_image, _, tile_from_cut = _tile(landmarks_image, size, margin)
+    return np.asarray(tile_from_cut @ cut_from_image)
+
+
+def _tile(landmarks_image: FloatArray, size: int, margin: float) -> tuple[FloatArray, int, FloatArray]:
+    """`cut_from_image`, the cut's side in pixels of the image, and `tile_from_cut`."""
+    known = landmarks_image[np.isfinite(landmarks_image).all(axis=-1)]
+    if not len(known):
+        raise ValueError("no landmark is a finite number, so nothing says where the face is")
+    box = box_from_landmarks(known)
+    side = round(box.side * margin) if np.isfinite(box.side) else 0
+    cut_from_image = crop_matrix(box.center, side, side)
+    scale = size / side
+    half = (scale - 1) / 2  # cv2.resize aligns the corners of pixels, not their centres
+    return cut_from_image, side, np.array([[scale, 0, half], [0, scale, half], [0, 0, 1]])

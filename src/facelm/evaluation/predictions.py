@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from facelm.evaluation.metrics import FacePredictions, LandmarkErrors
@@ -24,24 +27,47 @@ def predict_faces(
     batches: Iterable[Batch],
     device: torch.device,
     same: Correspondence | None = None,
+    *,
+    total: int | None = None,
 ) -> FacePredictions:
     """Predictions and annotations of all faces in `batches`, in image pixels, each face once.
 
     `same` says which points of the model those of the annotations are, where they have another scheme; points that the
-    model has not are predicted as NaN.
+    model has not are predicted as NaN. A terminal shows how many of `total` faces are done, and how many a second.
 
     Convention: landmarks are in image pixels (x, y) with the batch's own origin.
     """
     codec, mirror = spec.build_codec(), spec.landmark_scheme().mirror
     run = for_inference(net.to(device).eval(), crop_size=spec.crop_size)
     errors = LandmarkErrors((same.target if same else spec.scheme).num_landmarks).to(device)
-    for batch in batches:
+    for batch in with_bar(batches, total):
         inputs = normalise(batch["image"].to(device, non_blocking=True), spec.mean, spec.std, torch.float32)
-        landmarks_crop, _ = predict_landmarks(run, inputs, codec, mirror, spec.flip, spec.shift_crop)
+        landmarks_crop, confidence = predict_landmarks(run, inputs, codec, mirror, spec.flip, spec.shift_crop)
         image_from_crop = batch["image_from_crop"].to(device)
         predicted_image = codec.landmarks_in_image(landmarks_crop.double(), image_from_crop)
         if same:
             predicted_image = torch.from_numpy(same.mapped(predicted_image.cpu().numpy())).to(device)
+            confidence = torch.from_numpy(same.mapped(confidence.cpu().numpy()[..., None])[..., 0]).to(device)
         side = torch.from_numpy(box_side_image(batch["image_from_crop"].numpy(), spec.crop_size, spec.crop_scale))
-        errors.update(batch["index"].to(device), predicted_image, batch["landmarks_image"].to(device), side)
+        index, target_image = batch["index"].to(device), batch["landmarks_image"].to(device)
+        errors.update(index, predicted_image, target_image, side, confidence)
     return errors.compute()
+
+
+def with_bar(batches: Iterable[Batch], total: int | None) -> Iterator[Batch]:
+    """`batches`, and a bar of the faces in them on standard error, where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task, start, done = progress.add_task("faces", total=total, rate=""), time.monotonic(), 0
+        for batch in batches:
+            yield batch
+            done += len(batch["index"])
+            rate = done / max(time.monotonic() - start, 1e-9)
+            progress.update(task, completed=done, rate=f"{rate:.1f} faces/s")

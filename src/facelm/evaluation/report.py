@@ -2,8 +2,10 @@
 
     summary.json   the table's rows in percent, and what was evaluated
     per_face.csv   one line per face, in percent
+    predictions.npz landmarks, annotations, confidences, boxes: see `kept`; `facelm report` makes all of this from it
     table.md       the table as Markdown
     ced.png regions.png worst.png
+    index.html     all of it to explore in a browser, and index_files/ with thumbnails of the faces
     worst.csv      the worst faces, and worst/ with a picture of each: predicted and annotated landmarks
 
 Numbers are written before pictures, each file whole or not at all.
@@ -26,7 +28,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from facelm.evaluation.kept import FILE, Kept, Origin, no_origin, write_predictions
 from facelm.evaluation.overlay import draw_face_tile, encoded
+from facelm.evaluation.page.write import write_report_page
 from facelm.evaluation.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
 from facelm.evaluation.scores import SCORES, EvaluationResult, SubsetScores
 from facelm.files import cell, write_whole
@@ -58,11 +62,13 @@ def write_report(
     published: Published | None = None,
     notes: Sequence[str] = (),
     image_of: ImageOf | None = None,
+    origin: Origin | None = None,
 ) -> Path:
     """Writes all files of the report into `folder` (made if need be) and returns it.
 
     `facts` says what was evaluated (plain values; `checkpoint` in summary.json). `image_of` gives the RGB photograph
-    of a face by its index; without it there is no worst.png.
+    of a face by its index; without it there is no worst.png. `origin` says where the faces come from, for
+    predictions.npz.
 
     Raises:
         OSError: a file cannot be written; the message names it. Files of an earlier report stay as they are.
@@ -72,14 +78,23 @@ def write_report(
         (folder if image_of is None else folder / "worst").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(folder, error) from error
+    origin, published = origin or no_origin(len(result.names)), published or {}
+    kept = Kept(result, origin, dict(_plain(dict(facts or {}))), _plain(published), tuple(notes))
     _write(folder / "summary.json", _json(summary(result, facts=facts, published=published, notes=notes)))
     _write(folder / "per_face.csv", per_face_csv(result).encode(errors="surrogateescape"))
     _write(folder / "table.md", markdown_table(result, published=published, notes=notes).encode())
+    try:
+        write_predictions(folder / FILE, kept)
+    except OSError as error:
+        raise _cannot_write(folder / FILE, error) from error
     _write(folder / "ced.png", ced_plot(result))
     _write(folder / "regions.png", regions_plot(result))
     if image_of is not None:
         _write(folder / "worst.png", worst_plot(result, image_of))
         _write_worst_faces(folder, result, image_of)
+    lines = {"header": _header(published), "rows": list(_rows(result, published))}
+    table = {**lines, "captions": _captions(result, published, notes), "own": len(result.subsets)}
+    write_report_page(folder, kept, table, image_of, _write)
     return folder
 
 

@@ -64,8 +64,11 @@ class Correspondence:
         return found
 
     def mapped(self, landmarks: FloatArray) -> FloatArray:
-        """Landmarks `[..., K, 2]` of `source` as those of `target`, in the same frame; NaN where there is none such."""
-        found = np.full((*landmarks.shape[:-2], self.target.num_landmarks, 2), np.nan)
+        """Landmarks `[..., K, 2]` of `source` as those of `target`, in the same frame; NaN where there is none such.
+
+        Or any other numbers of each landmark, `[..., K, D]`.
+        """
+        found = np.full((*landmarks.shape[:-2], self.target.num_landmarks, landmarks.shape[-1]), np.nan)
         found[..., [other for _, other in self.pairs], :] = landmarks[..., [one for one, _ in self.pairs], :]
         return found
 

@@ -123,12 +123,13 @@ class _Film:
         try:
             # With "file:" a colon in the name is no protocol.
             self._container: Any = av.open(f"file:{path}", metadata_errors="replace")
-            self._stream: Any = self._container.streams.best("video")
+            best: Any = self._container.streams.best("video")
         except av.FFmpegError as error:
             raise ValueError(f"{str(path)!r}: {_NO_VIDEO}") from error
-        if self._stream is None:
+        if best is None:
             self.close()
             raise ValueError(f"{str(path)!r}: {_NO_VIDEO}")
+        self._stream: Any = best
         self._stream.thread_type = "AUTO"
         self.fps = float(self._stream.average_rate or 0)
         self.count: int | None = self._stream.frames or None

@@ -1,0 +1,142 @@
+// Every face: decoded landmarks, thumbnails, order and filters, the large view.
+const STEPS = 16, SIDE = 320, NOWHERE = -32768;
+const RUN_COLORS = ["--predicted", "--second", "--third"];
+const decode = (text) => {
+  const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+  return new DataView(bytes.buffer);
+};
+const LANDMARKS = { annotated: decode(DATA.faces.annotated), predicted: DATA.faces.predicted.map(decode) };
+
+function pointsOf(view, face) {
+  const points = [], k = DATA.scheme.points;
+  for (let i = 0; i < k; i++) {
+    const at = 4 * (face * k + i), x = view.getInt16(at, true), y = view.getInt16(at + 2, true);
+    points.push(x === NOWHERE || y === NOWHERE ? null : [x / STEPS, y / STEPS]);
+  }
+  return points;
+}
+
+function svg(tag, attributes) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+function drawPointsOf(layer, points, stroke, width) {
+  const place = ([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`;
+  const lines = DATA.scheme.contours.flatMap((line) => line.slice(1).map((to, i) => [points[line[i]], points[to]]));
+  const contours = lines.filter(([a, b]) => a && b).map(([a, b]) => `M${place(a)}L${place(b)}`).join("");
+  const dots = points.filter(Boolean).map((one) => `M${place(one)}h0`).join("");
+  const common = { fill: "none", "stroke-linecap": "round" };
+  layer.append(svg("path", { ...common, d: contours, stroke, "stroke-width": width, opacity: 0.75 }));
+  layer.append(svg("path", { ...common, d: dots, stroke: "#000", "stroke-width": 4.4 * width, opacity: 0.55 }));
+  layer.append(svg("path", { ...common, d: dots, stroke, "stroke-width": 3.2 * width }));
+}
+
+function picture(face, run, options = {}) {
+  const { annotated = true, predicted = true, numbers = false, width = 1.1 } = options;
+  const box = make("span", { className: "picture" });
+  if (DATA.faces.files[face]) box.append(make("img", { src: DATA.faces.files[face], alt: "", loading: options.now ? "eager" : "lazy", decoding: "async" }));
+  const layer = svg("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, "aria-hidden": "true" });
+  if (annotated) drawPointsOf(layer, pointsOf(LANDMARKS.annotated, face), css("--annotated"), width);
+  if (predicted) drawPointsOf(layer, pointsOf(LANDMARKS.predicted[run], face), css(RUN_COLORS[run % 3]), width);
+  if (numbers) {
+    const where = predicted ? LANDMARKS.predicted[run] : LANDMARKS.annotated;
+    pointsOf(where, face).forEach((one, i) => {
+      if (!one) return;
+      const text = svg("text", { x: one[0] + 2, y: one[1] - 2, fill: "#fff" });
+      text.textContent = i;
+      layer.append(text);
+    });
+  }
+  box.append(layer);
+  if (DATA.runs.length > 1) box.append(make("b", { textContent: DATA.runs[run] }));
+  return box;
+}
+
+const runsShown = () => DATA.runs.map((_, run) => run);
+
+function tile(face) {
+  const pictures = make("span", { className: "pictures" }, ...runsShown().slice(0, 2).map((run) => picture(face, run)));
+  const { facets } = DATA.faces, key = state.sort in facets ? state.sort : "error";
+  const main = DATA.kind === "comparison" ? "change" : "error";
+  const value = facets[main].values[face], change = main === "change";
+  const said = key === main || key === "changed by" ? "" : `${facets[key].label} ${shown(facets[key].values[face], facets[key].digits)}`;
+  const words = make("span", { className: "words" },
+    make("strong", { textContent: `${change && value > 0 ? "+" : ""}${shown(value)} ${change ? "points" : "%"}`, className: !change || !value ? "" : value > 0 ? "worse" : "better" }),
+    said, make("i", { textContent: `\u200e${DATA.faces.names[face]}`, title: DATA.faces.names[face] }));
+  const button = make("button", { className: "tile", type: "button", data: { face } }, pictures, words);
+  button.addEventListener("click", () => openLarge(face));
+  return button;
+}
+
+const FIRST = DATA.kind === "comparison" ? 12 : 28;  // faces before "More"
+const state = { sort: DATA.kind === "comparison" ? "changed by" : "error", way: -1, subset: "", text: "", range: {}, size: FIRST, median: false, order: [] };
+
+function ordered() {
+  const { facets, names, subsets } = DATA.faces;
+  const wanted = state.subset === "" ? null : DATA.subsets.indexOf(state.subset);
+  const text = state.text.toLowerCase();
+  const within = Object.entries(state.range).filter(([, [low, high]]) => low !== null || high !== null);
+  const found = names.map((_, i) => i).filter((i) =>
+    (wanted === null || subsets[i].includes(wanted)) && (!text || names[i].toLowerCase().includes(text)) &&
+    within.every(([name, [low, high]]) => { const v = facets[name].values[i]; return v !== null && (low === null || v >= low) && (high === null || v <= high); }));
+  const values = facets[state.sort].values;
+  let key = (i) => (values[i] === null ? Infinity : state.way * values[i]);
+  if (values.some((v) => v === null) && state.sort === "error") key = (i) => (values[i] === null ? state.way * 1e9 : state.way * values[i]);
+  if (state.median) {
+    const known = found.map((i) => values[i]).filter((v) => v !== null).sort((a, b) => a - b), middle = known[Math.floor(known.length / 2)] ?? 0;
+    key = (i) => (values[i] === null ? Infinity : Math.abs(values[i] - middle));
+  }
+  return found.map((i) => [key(i), i]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).map(([, i]) => i);
+}
+
+function drawGrid() {
+  const grid = part("faces", ".grid");
+  grid.classList.toggle("pairs", DATA.runs.length > 1);
+  grid.replaceChildren(...state.order.slice(0, state.size).map(tile));
+  byId("more").hidden = state.order.length <= state.size;
+  const all = DATA.faces.names.length;
+  byId("count").textContent = `${state.order.length} of ${all} faces, ${state.median ? "median first" : state.way < 0 ? "largest first" : "smallest first"}: ${DATA.faces.facets[state.sort].label}`;
+}
+
+const large = { face: 0, annotated: true, predicted: true, numbers: false };
+
+function openLarge(face) {
+  large.face = face;
+  drawLarge();
+  if (!byId("large").open) byId("large").showModal();
+}
+
+function drawLarge() {
+  const { facets, names, subsets } = DATA.faces, face = large.face;
+  part("large", "h3").textContent = `${names[face]} · ${subsets[face].map((s) => DATA.subsets[s]).join(", ")}`;
+  const views = part("large", ".views");
+  views.classList.toggle("several", DATA.runs.length > 1);
+  views.replaceChildren(...runsShown().map((run) => picture(face, run, { ...large, width: 0.6, now: true })));
+  const rows = Object.values(facets).map((one) => [one.label, shown(one.values[face], one.digits)]);
+  part("large", "table").replaceChildren(make("tbody", {}, ...rows.map(([name, value]) => make("tr", {}, make("td", { textContent: name }), make("td", { textContent: value })))));
+}
+
+function step(by) {
+  const at = state.order.indexOf(large.face), to = state.order[at + by];
+  if (to !== undefined) { large.face = to; drawLarge(); }
+}
+
+function setUpLarge() {
+  const box = (name, label, dot) => {
+    const input = make("input", { type: "checkbox", checked: large[name], onchange: (event) => { large[name] = event.target.checked; drawLarge(); } });
+    const whole = make("label", {}, input, make("span", { className: dot ? "key" : "", textContent: ` ${label}` }));
+    whole.style.setProperty("--dot", dot ? `var(${dot})` : "none");
+    return whole;
+  };
+  part("large", ".toggles").append(
+    make("button", { type: "button", textContent: "← previous", onclick: () => step(-1) }),
+    make("button", { type: "button", textContent: "next →", onclick: () => step(1) }),
+    box("predicted", "predicted", "--predicted"), box("annotated", "annotated", "--annotated"), box("numbers", "numbers", ""));
+  byId("large").addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  byId("large").addEventListener("click", (event) => { if (event.target === byId("large")) byId("large").close(); });
+}
