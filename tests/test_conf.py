@@ -9,7 +9,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
 from conftest import compose
-from facelm.launch.build import build, model_spec
+from facelm.launch.build import build, build_data, model_spec
 from facelm.launch.paths import CONF_DIR
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
@@ -62,6 +62,8 @@ def test_every_option_builds(group, name):
         build(cfg.optim.schedule)
     elif group == "trainer":
         assert cfg.trainer.max_devices >= 1
+    elif group == "data":
+        build_data(cfg)
     elif name not in ("hrnetv2_w32", "hrnetv2_w48", "hrnetv2_w64"):  # seconds of initialisation each
         build(cfg[group])
 

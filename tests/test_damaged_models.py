@@ -59,6 +59,7 @@ def test_odd_values_of_a_checkpoint(change):
     [
         {"nme": [1]}, {"nme": {"a": "b"}}, {"nme": {"a": NAN}}, {"nme": {"a": -1}}, {"sha256": 5}, {"sha256": "ab"},
         {"data": 5}, {"recipe": []}, {"spec": nested(500)}, {"licence": None},
+        {"_target_": "os.system"},
     ],
 )  # fmt: skip
 def test_odd_values_of_a_card(tmp_path, change):

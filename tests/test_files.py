@@ -31,6 +31,16 @@ def test_a_failure_leaves_the_former_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_who_reads_the_former_file_goes_on_reading_it(tmp_path):
+    """The new one takes its name, and is not written over it: at no time is there half a file."""
+    path = tmp_path / "x.txt"
+    path.write_text("before")
+    with path.open() as reading:
+        write_whole(path, "after")
+        assert reading.read() == "before"
+    assert path.read_text() == "after"
+
+
 def test_a_full_disk_names_the_file(tmp_path):
     path = tmp_path / "x.bin"
     with pytest.raises(OSError, match=r"x\.bin") as caught, writing(path):

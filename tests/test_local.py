@@ -115,7 +115,7 @@ class TestWhatItSays:
             ("data: {rot: x}", r"data.rot .*did you mean data.root"),
             ("trainer: {max_epochs: many}", "max_epochs"),
             ("trainer: nowhere", "nowhere"),
-            ("data: {batch_size: big}", "batch_size=big"),
+            ("data: {batch_size: big}", "batch_size"),
         ],
     )
     def test_what_the_config_does_not_know_is_refused_too(self, local, job, text, said):

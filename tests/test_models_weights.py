@@ -152,13 +152,14 @@ class TestPublished:
             assert codec.build_codec(dict(known.codec), known.crop_size).name == known.codec["name"]
 
     @pytest.mark.parametrize("num_landmarks", [68, 98])
-    def test_only_for_the_network_that_was_published(self, saved, num_landmarks):
+    def test_of_the_data_set_with_as_many_points(self, saved, num_landmarks):
         """A WFLW checkpoint in mmpose's naming is not taken for a 300W one."""
         net = build_model("hrnetv2_w18", num_landmarks)
         file = open_weights(saved(as_written_by("mmpose-1.x", net)))
-        assert (file.published is not None) == (num_landmarks == 68)
-        if file.published:
-            assert any("pixel origin 0" in note for note in load_weights(net, file).notes)
+        assert file.published is not None
+        assert file.published.scheme == {68: "ibug68", 98: "wflw98"}[num_landmarks]
+        notes = load_weights(net, file).notes
+        assert any("pixel origin 0" in note for note in notes) == (num_landmarks == 68)  # 300W's affair
 
 
 def test_statistics_without_a_number_of_batches_are_not_new(saved):

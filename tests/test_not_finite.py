@@ -113,7 +113,7 @@ def test_a_validation_that_is_not_finite_ends_the_run(drawn_root, trained_run):
     trainer = L.Trainer(
         accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
-    with pytest.raises(ValueError, match="10 of 10 validation faces have no finite landmarks"):
+    with pytest.raises(ValueError, match="10 of 10 faces have no finite landmarks"):
         trainer.validate(lit, data)
 
 

@@ -17,7 +17,7 @@ from perfect_network import face_landmarks, map_image
 from predict_folder import FACE, write, written
 
 BOX = np.array([1.0, 2, 3, 4])
-MINE = replace(IBUG68, name="mine68")  # the fixture's face is no face: ibug68 would refuse it
+MINE = replace(IBUG68, name="mine68", shape=())  # the fixture's face is no face: ibug68 would refuse it
 
 
 def predict(*arguments):
