@@ -1,19 +1,23 @@
 """Keys in addresses stay with whoever typed them: no file of a run holds one."""
 
+import json
 import shutil
 import subprocess
 import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
 from conftest import TINY, compose
 from facelm.addresses import public, shareable, without_keys
-from facelm.launch.run_log import run_plan
+from facelm.launch.jobs import Job
+from facelm.launch.run_log import run_facts, run_plan
 from facelm.loggers.tracker import RunPlan
 from facelm.train import train
+from tiny_networks import tiny
 
 KEYED = "https://me:t0k3n@host.invalid/w-eea53406.pth?X-Amz-Signature=s3cr3t&b=1"
 
@@ -132,3 +136,12 @@ def test_none_is_in_what_a_training_leaves(trained_run, drawn_root, tmp_path, mo
     keys = ("s3cr3t", "t0k3n", "fr4g")
     assert not [(file.name, key) for file in files for key in keys if key.encode() in file.read_bytes()]
     assert not [key for key in keys if key in caplog.text]
+
+
+def test_no_folder_of_this_machine_is_in_a_run_s_facts(monkeypatch):
+    """They go to trackers: where the data are is in the run folder's own files alone."""
+    monkeypatch.setattr(Job, "current", lambda: Job(("data.root=/home/me/secret project/faces", "seed=2")))
+    data = SimpleNamespace(train_faces=[], val_faces=[], val_name="val")
+    facts = run_facts(compose("train", *TINY), data, tiny())
+    assert "seed=2" in facts["overrides"]
+    assert "secret project" not in json.dumps(facts)

@@ -181,6 +181,14 @@ class TestTrainerKeys:
             data.train_dataloader()
 
 
+def runs(pid):
+    """Whether there is such a process, and not only its exit code that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class TestWorkers:
     def loader(self, root):
         data = FaceDataModule(root=str(root), crop_size=64, batch_size=2, num_workers=2)
@@ -200,6 +208,22 @@ class TestWorkers:
             worker.join(5)
             assert worker.exitcode is not None
         del batches
+
+    def test_end_when_their_parent_is_killed(self, drawn_root):
+        program = (
+            "import multiprocessing, signal, sys; from facelm.data.datamodule import FaceDataModule\n"
+            "data = FaceDataModule(root=sys.argv[1], crop_size=64, batch_size=2, num_workers=2); data.setup()\n"
+            "batches = iter(data.train_dataloader()); next(batches)\n"
+            "print(*(worker.pid for worker in multiprocessing.active_children()), flush=True); signal.pause()"
+        )
+        with subprocess.Popen([sys.executable, "-c", program, drawn_root], stdout=subprocess.PIPE, text=True) as parent:
+            workers = [int(pid) for pid in parent.stdout.readline().split()]
+            parent.kill()
+        assert len(workers) == 2
+        deadline = time.monotonic() + 30
+        while left := [pid for pid in workers if runs(pid)]:
+            assert time.monotonic() < deadline, f"{left} go on"
+            time.sleep(0.1)
 
     @pytest.mark.parametrize("descriptors", [64])
     def test_without_file_descriptors_the_command_ends(self, common, tmp_path, descriptors):

@@ -103,6 +103,7 @@ def sentence(error: BaseException) -> str | None:
         return f"{where}{os.strerror(error.errno)}. {CURES[error.errno][0].upper()}{CURES[error.errno][1:]}"
     if "hydra.errors.OverrideParseException" in kinds:
         return unreadable(str(getattr(error, "override", "")), said)
+    said = re.sub(r"(?s)\s*Config search path:.*", "", said)  # folders of this installation, below the names there are
     cause = error.__cause__
     if any(kind.startswith("hydra.errors.") for kind in kinds) and cause and str(cause).split("\n")[0] not in said:
         said = re.sub(r"\s*To append to your config use .*", "", said)  # where nothing would read it
