@@ -112,6 +112,14 @@ class TestUnsafeAndDamagedFiles:
             read_checkpoint(path)
         assert "weights_only=False" not in str(error.value)
 
+    def test_nor_in_torch_s_other_words(self, tmp_path, monkeypatch):
+        advice = "Weights only load failed. Re-running `torch.load` with `weights_only` set to `False` will succeed."
+        monkeypatch.setattr(torch, "load", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(advice)))
+        (tmp_path / "w.pth").write_bytes(b"no zip")
+        with pytest.raises(ValueError, match=r"damaged or no weight file: RuntimeError\. Copy") as error:
+            read_checkpoint(tmp_path / "w.pth")
+        assert "weights_only" not in str(error.value)
+
 
 class TestSilentDamage:
     @pytest.mark.parametrize("name", ["w.pth", "w.ckpt"])
