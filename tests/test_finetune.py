@@ -111,6 +111,7 @@ class TestFrozenBackbone:
                 same = torch.equal(state[f"net.{name}"], value)
                 assert same == (is_frozen and not name.startswith("head.")), name
 
+    @pytest.mark.slow
     def test_a_killed_run_goes_on_bit_for_bit(self, common, tmp_path):
         typed = [*common, "trainer.max_epochs=3", "freeze_backbone_epochs=2", "checkpoint.every_n_steps=1"]
         fit([*typed, f"run_dir={tmp_path / 'whole'}"])

@@ -69,6 +69,7 @@ def check(name, root, cwd, rows):
     return table
 
 
+@pytest.mark.slow
 def test_a_face_counts_in_each_of_its_subsets(drawn_root, tmp_path):
     """WFLW as its authors ship it."""
     splits = write_tree(drawn_root, tmp_path / "wflw", "wflw", "txt")
