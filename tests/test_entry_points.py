@@ -146,3 +146,12 @@ hydra_bash_completion && complete -p facelm >/dev/null && printf '%s\\n' "${{COM
         monkeypatch.setenv("COMP_LINE", "facelm train experiment=dem")
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines() == ["experiment=demo", "set()"]
+
+
+def test_a_program_that_ends_does_not_search_all_objects_once_more():
+    program = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()))\n"
+        "from facelm.cli import main; main(['landmarks'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout.splitlines()[-1]) > 1000
