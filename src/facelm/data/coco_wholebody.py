@@ -14,7 +14,6 @@ class CocoWholeBodyFaces(PublishedFaces):
 
     title, points = "COCO-WholeBody", "ibug68"
     published = ("val",)
-    validates = ("val", ("val",))
     forms = converted(
         "coco_wholebody_{}", {split: (f"{split}_v1.0", f"{split}_v1") for split in ("train", "val")}, ("json",)
     )

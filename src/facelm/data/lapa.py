@@ -37,7 +37,6 @@ class LapaFaces(PublishedFaces):
 
     title, points = "LaPa", "lapa106"
     published = ("val", "test")
-    validates = ("val", ("val",))
     grouped = "Faces whose names differ in the last number alone (PHOTO_0, PHOTO_1) are taken for one photograph's."
     official: ClassVar[Mapping[str, int]] = {"train": 18176, "val": 2000, "test": 2000}
     forms: ClassVar[Forms] = {

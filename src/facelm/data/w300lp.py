@@ -38,7 +38,6 @@ class W300LpFaces(PublishedFaces):
 
     title, points = "300W-LP", "ibug68"
     published = ("val", "test")
-    validates = ("val", ("val",))
     grouped = "All turned pictures of a photograph of 300W stay together."
     forms: ClassVar[Forms] = {
         "mat": {"train": FOLDERS},
