@@ -66,17 +66,10 @@ def main() -> None:
     shared += [f"trainer.max_epochs={args.epochs}", f"seed={args.seed}", "data.num_workers=1", "data.cache=none"]
     print("| start | NME | 95 % interval |\n|---|---:|---:|")
     for name, typed in RUNS.items():
-        run = "run " + name.replace(",", "")
-        here = [*typed, *shared, "trainer.enable_progress_bar=false", f"'hydra.run.dir={run}'"]
+        run = name.replace(",", "").replace(" ", "_")
         commands = [
-            ["train", *here],
-            ["evaluate", f"'checkpoint={run}'", "data=folder", *shared[1:2], "data.test=test.csv"],
-        ]
-        commands[1] += [
-            "data.train=train.csv",
-            f"'report_dir={run}/report'",
-            f"'hydra.run.dir={run}/job'",
-            "device=cpu",
+            ["train", *typed, *shared, "trainer.enable_progress_bar=false", f"hydra.run.dir={run}"],
+            ["evaluate", f"checkpoint={run}", *shared[:4], f"report_dir={run}/report", "device=cpu"],
         ]
         for command, *overrides in commands:
             with (args.out / f"{run}.{command}.log").open("w") as log:

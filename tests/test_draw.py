@@ -43,6 +43,13 @@ class TestLandmarks:
             line, np.broadcast_to(PREDICTED, line.shape), atol=32
         )  # antialiased, one pixel thick
 
+    def test_a_hidden_point_of_the_truth_is_a_ring(self) -> None:
+        truth = np.array([[50.0, 60.0], [150.0, 140.0]])
+        canvas = draw_landmarks(black(), truth + 40, TWO_EYES, truth=truth, hidden=np.array([True, False]))
+        assert tuple(canvas[60, 50]) == (0, 0, 0)
+        assert tuple(canvas[140, 150]) == TRUTH
+        np.testing.assert_allclose(centroid(canvas, (50.0, 60.0)), truth[0], atol=0.15)
+
     def test_truth_lies_below_in_its_own_colour(self) -> None:
         truth = np.array([[50.0, 60.0], [150.0, 140.0]])
         predicted = np.array([[50.0, 60.0], [120.0, 140.0]])

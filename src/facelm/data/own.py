@@ -175,7 +175,15 @@ class OwnFaces:
         order = self._order(file.names, str(path))
         moved = self.first_pixel or 0
         found = [
-            Annotated(one.where, path, one.image_name, partial(ordered, one.landmarks, order, moved), one.box, one.size)
+            Annotated(
+                one.where,
+                path,
+                one.image_name,
+                partial(ordered, one.landmarks, order, moved),
+                one.box,
+                one.size,
+                one.occluded if order is None else one.occluded[order],
+            )
             for one in file.faces
         ]
         return found, list(file.problems)

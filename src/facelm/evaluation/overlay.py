@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from facelm.geometry.affine import FloatArray, Image, crop_matrix, transform, warp
 from facelm.geometry.boxes import box_from_landmarks
@@ -28,12 +29,13 @@ def draw_landmarks(
     scheme: LandmarkScheme = IBUG68,
     *,
     truth: FloatArray | None = None,
+    hidden: NDArray[np.bool_] | None = None,
     color: Color = PREDICTED,
     truth_color: Color = TRUTH,
 ) -> Image:
     """A copy of `image` `[H, W, 3]` (RGB) with the landmarks `[K, 2]` and the scheme's contours drawn on it.
 
-    `truth` `[K, 2]` is drawn below in a colour of its own. Lines and dots are antialiased, placed to 1/16 pixel,
+    `truth` `[K, 2]` is drawn below in a colour of its own, `hidden` `[K]` of its points as rings. Lines and dots are antialiased, placed to 1/16 pixel,
     and as thick as the face is large, so that overlays of small and large photographs look alike. A landmark that
     is not a finite number is left out.
 
@@ -44,7 +46,7 @@ def draw_landmarks(
     measured = measured[np.isfinite(measured).all(axis=-1)]
     face = min(float(box_size(measured)), float(max(canvas.shape[:2]))) if len(measured) else 0.0
     if truth is not None:
-        _draw_face(canvas, truth, scheme, truth_color, face)
+        _draw_face(canvas, truth, scheme, truth_color, face, hidden)
     _draw_face(canvas, landmarks_image, scheme, color, face)
     return canvas
 
@@ -64,8 +66,18 @@ def encoded(image: Image, ending: str, options: Sequence[int] = ()) -> bytes:
     return bytes(content.tobytes())
 
 
-def _draw_face(canvas: Image, landmarks: FloatArray, scheme: LandmarkScheme, color: Color, face: float) -> None:
-    """Draws contours, then dots with a dark rim, into `canvas`; `face` is the face's size in pixels."""
+def _draw_face(
+    canvas: Image,
+    landmarks: FloatArray,
+    scheme: LandmarkScheme,
+    color: Color,
+    face: float,
+    hidden: NDArray[np.bool_] | None = None,
+) -> None:
+    """Draws contours, then dots with a dark rim, into `canvas`; `face` is the face's size in pixels.
+
+    `hidden` points `[K]` are rings about what lies there.
+    """
     known = np.asarray(np.isfinite(landmarks).all(axis=-1))
     thickness, radius = max(1, round(face / 180)), max(1.0, face / 100)
     fixed = np.round(np.nan_to_num(landmarks).clip(-_FAR, _FAR) * 2**_SUBPIXEL_BITS).astype(int).tolist()
@@ -74,10 +86,14 @@ def _draw_face(canvas: Image, landmarks: FloatArray, scheme: LandmarkScheme, col
             if known[start] and known[end]:
                 cv2.line(canvas, fixed[start], fixed[end], color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
     rim = tuple(channel // 4 for channel in color)
-    for point in (fixed[i] for i in np.flatnonzero(known).tolist()):
+    for i in np.flatnonzero(known).tolist():
+        if hidden is not None and hidden[i]:
+            ring = round(1.6 * radius * 2**_SUBPIXEL_BITS)
+            cv2.circle(canvas, fixed[i], ring, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+            continue
         for dot_radius, dot_color in ((1.45 * radius, rim), (radius, color)):
             fixed_radius = round(dot_radius * 2**_SUBPIXEL_BITS)
-            cv2.circle(canvas, point, fixed_radius, dot_color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+            cv2.circle(canvas, fixed[i], fixed_radius, dot_color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def draw_face_tile(
@@ -86,13 +102,14 @@ def draw_face_tile(
     scheme: LandmarkScheme = IBUG68,
     *,
     truth: FloatArray | None = None,
+    hidden: NDArray[np.bool_] | None = None,
     size: int = 480,
     margin: float = 1.6,
 ) -> Image:
     """The face cut out of `image` as `[size, size, 3]` with its landmarks `[K, 2]` drawn at that size.
 
     The cut is a square of `margin` times the face's box, that of `truth` where it is given; black outside the image.
-    Points that are NaN in `truth` are not drawn.
+    Points that are NaN in `truth` are not drawn, those `hidden` in it are rings.
 
     Convention: landmarks are in image pixels.
 
@@ -109,6 +126,7 @@ def draw_face_tile(
         transform(tile_from_image, landmarks_image),
         scheme,
         truth=None if truth is None else transform(tile_from_image, truth),
+        hidden=hidden,
     )
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from facelm.evaluation.metrics import ced
 from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile
-from facelm.evaluation.scores import SCORES, THRESHOLDS, EvaluationResult
+from facelm.evaluation.scores import SCORES, THRESHOLDS, BoolArray, EvaluationResult
 from facelm.geometry.affine import FloatArray, Image
 
 ImageOf = Callable[[int], Image]
@@ -118,8 +118,13 @@ def worst_faces(result: EvaluationResult, count: int) -> list[int]:
     return [int(row) for row in np.argsort(-errors, kind="stable") if measured[row]][:count]
 
 
-def worst_plot(result: EvaluationResult, image_of: ImageOf, *, count: int = 12) -> bytes:
-    """The worst faces with their predicted and annotated landmarks; NME and name stand under each."""
+def worst_plot(
+    result: EvaluationResult, image_of: ImageOf, *, occluded: BoolArray | None = None, count: int = 12
+) -> bytes:
+    """The worst faces with their predicted and annotated landmarks; NME and name stand under each.
+
+    `occluded` `[N, K]` are points that are annotated though hidden: rings.
+    """
     rows, columns = worst_faces(result, count), 4
     lines = math.ceil(len(rows) / columns)
     width, height = 2.6 * columns, 3.1 * lines + 0.4  # inches; a tile is square, 0.5 inches of text below it
@@ -131,7 +136,8 @@ def worst_plot(result: EvaluationResult, image_of: ImageOf, *, count: int = 12) 
     for axes, row in zip(grid.flat, rows, strict=False):
         faces, name = result.predictions, result.names[row]
         image = image_of(int(faces.index[row]))
-        axes.imshow(draw_face_tile(image, faces.predicted[row], result.scheme, truth=faces.target[row]))
+        landmarks, truth, hidden = faces.predicted[row], faces.target[row], None if occluded is None else occluded[row]
+        axes.imshow(draw_face_tile(image, landmarks, result.scheme, truth=truth, hidden=hidden))
         text = f"NME {_percent_text(result.errors.nme[row])} %"
         axes.text(0, -0.03, text, transform=axes.transAxes, va="top", fontsize=9, fontweight="bold")
         short = name if len(name) <= 36 else f"...{name[-33:]}"

@@ -61,7 +61,8 @@ def face_columns(
     kept: Mapping[str, Kept], rows: IntArray, found: Mapping[str, Facet], files: Sequence[str | None]
 ) -> dict[str, Any]:
     """The faces `rows` of runs that have the same: names, subsets, numbers, pictures and both sets of landmarks."""
-    result = next(iter(kept.values())).result
+    first = next(iter(kept.values()))
+    result, occluded = first.result, first.origin.occluded
     return {
         "names": [result.names[row] for row in rows],
         "subsets": membership(result.masks, rows),
@@ -72,6 +73,7 @@ def face_columns(
         },
         "annotated": in_thumbnails(result.predictions.target, result, rows),
         "predicted": [in_thumbnails(one.result.predictions.predicted, result, rows) for one in kept.values()],
+        "hidden": [] if occluded is None else [np.flatnonzero(occluded[row]).tolist() for row in rows],
         "of": len(result.names),
     }
 
@@ -110,6 +112,8 @@ def report_content(
     """The page of one report; `sharp` follows `rows`, the faces that are shown, and `files` are their thumbnails."""
     result = kept.result
     found = error_facets(result) | facets(result.predictions, result.scheme)
+    if kept.origin.occluded is not None:
+        found["hidden"] = Facet("hidden points", kept.origin.occluded.sum(axis=1).astype(np.float64), 0)
     if np.isfinite(sharp).any():
         every = np.full(len(result.names), np.nan)
         every[rows] = sharp
