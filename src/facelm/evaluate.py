@@ -21,7 +21,14 @@ from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
 from facelm.evaluation.kept import origin_of
-from facelm.evaluation.known_faces import fingerprints, other_faces, photographs, trained_on, unlike_report
+from facelm.evaluation.known_faces import (
+    fingerprints,
+    other_faces,
+    photographs,
+    shared_photographs,
+    trained_on,
+    unlike_report,
+)
 from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
@@ -33,7 +40,7 @@ from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.local import with_local
 from facelm.launch.paths import CONF_DIR
-from facelm.launch.recorded import recorded_data, recorded_group, recorded_root, with_places
+from facelm.launch.recorded import group_of, recorded_data, recorded_group, recorded_root, with_places
 from facelm.launch.run_log import git_commit, tracked
 from facelm.models import own
 from facelm.models.device import pick_device
@@ -91,7 +98,7 @@ def evaluate(
     if same:  # what was published is about its own points
         published, count = {}, f"{len(same.pairs)} of the {same.target.num_landmarks} points of {same.target.name}"
         notes.insert(0, f"Measured on {count}, those that {same.source.name} has too")
-    notes += trained_on(faces, model.faces)
+    notes += trained_on(faces, model.faces) + shared_photographs(recorded_group(model.record), group_of(type(data)))
     absent = [name for name in data.source.published if name not in result.subsets]
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {shareable(str(data.root))}")

@@ -21,6 +21,21 @@ def trained_on(faces: Sequence[Face], known: Mapping[str, Container[int]]) -> li
     ]
 
 
+SHARED_PHOTOGRAPHS = {("w300lp", "w300"): "300W-LP", ("lapa", "w300"): "LaPa"}
+"""Data sets, by their files in `conf/data`, of which the first holds photographs of the second, test faces among them."""
+
+
+def shared_photographs(trained: str | None, measured: str | None) -> list[str]:
+    """A warning, if any, where faces of the data set `measured` may be among those of `trained`, under other names."""
+    title = SHARED_PHOTOGRAPHS.get((trained or "", measured or ""))
+    if title is None:
+        return []
+    return [
+        f"{title} has photographs of 300W, test faces among them, so what was trained on it may have seen the faces "
+        "measured here; facelm check FOLDER OTHER names those that both have"
+    ]
+
+
 def other_faces(
     faces: Sequence[Face], labels: Sequence[str], known: Mapping[str, frozenset[int]], fingerprint: str
 ) -> list[str]:

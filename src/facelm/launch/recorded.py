@@ -19,6 +19,8 @@ from facelm import checked
 from facelm.addresses import CUT, shareable
 from facelm.configs import CONF_DIR
 from facelm.launch.jobs import key_of, read_record
+from facelm.models.spec import read_facts
+from facelm.models.weights import WeightsFile
 
 Check = Callable[[object, str], Any]
 
@@ -88,7 +90,20 @@ def recorded_group(record: Mapping[str, Any]) -> str | None:
     What a record says is looked up among facelm's own files, and is not itself imported.
     """
     data = record.get("data")
-    said = data.get("_target_") if isinstance(data, Mapping) else None
+    return _group(data.get("_target_") if isinstance(data, Mapping) else None)
+
+
+def trained_group(file: WeightsFile) -> str | None:
+    """As `recorded_group`, of the run that wrote weights; None where they are no run's checkpoint."""
+    return recorded_group(read_facts(file.checkpoint, file.path).config) if "facelm" in file.checkpoint else None
+
+
+def group_of(module: type) -> str | None:
+    """The file of `conf/data` that builds data modules of this class; None where there is none."""
+    return _group(f"{module.__module__}.{module.__qualname__}")
+
+
+def _group(said: object) -> str | None:
     for path in sorted((CONF_DIR / "data").glob("*.yaml")):
         if isinstance(said, str) and f"_target_: {said}" in path.read_text(encoding="utf-8").splitlines():
             return path.stem
