@@ -22,7 +22,7 @@ def trained_on(faces: Sequence[Face], known: Mapping[str, Container[int]]) -> li
 
 
 SHARED_PHOTOGRAPHS = {("w300lp", "w300"): "300W-LP", ("lapa", "w300"): "LaPa"}
-"""Data sets, by their files in `conf/data`, of which the first holds photographs of the second, test faces among them."""
+"""Data sets, by their files in `conf/data`: the first has photographs of the second, test faces among them."""
 
 
 def shared_photographs(trained: str | None, measured: str | None) -> list[str]:

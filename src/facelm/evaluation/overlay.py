@@ -35,9 +35,9 @@ def draw_landmarks(
 ) -> Image:
     """A copy of `image` `[H, W, 3]` (RGB) with the landmarks `[K, 2]` and the scheme's contours drawn on it.
 
-    `truth` `[K, 2]` is drawn below in a colour of its own, `hidden` `[K]` of its points as rings. Lines and dots are antialiased, placed to 1/16 pixel,
-    and as thick as the face is large, so that overlays of small and large photographs look alike. A landmark that
-    is not a finite number is left out.
+    `truth` `[K, 2]` is drawn below in a colour of its own, `hidden` `[K]` of its points as rings. Lines and dots are
+    antialiased, placed to 1/16 pixel, and as thick as the face is large, so that overlays of small and large
+    photographs look alike. A landmark that is not a finite number is left out.
 
     Convention: landmarks are in image pixels (x, y), 0-based and centred on integers.
     """
