@@ -1,6 +1,6 @@
 """What fine-tuning is worth on few faces: 100 drawn faces with 20 points, from scratch and from the shipped weights.
 
-    python -m benchmarks.finetune --out FOLDER
+    python -m benchmarks.finetune --out FOLDER --epochs 30 --size 128   # as in docs/training.md
 
 All trainings see the same faces in the same order, at the same size, for as many epochs: the cost is the same. The
 points are 20 of the drawn 68; the rows differ in the weights that they start from, and in the rate of experiment=own or
