@@ -88,7 +88,7 @@ def _draw_face(
     rim = tuple(channel // 4 for channel in color)
     for i in np.flatnonzero(known).tolist():
         if hidden is not None and hidden[i]:
-            ring = round(1.6 * radius * 2**_SUBPIXEL_BITS)
+            ring = round(2.2 * radius * 2**_SUBPIXEL_BITS)
             cv2.circle(canvas, fixed[i], ring, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
             continue
         for dot_radius, dot_color in ((1.45 * radius, rim), (radius, color)):

@@ -144,7 +144,10 @@ def worst_plot(
         axes.text(0, -0.105, short, transform=axes.transAxes, va="top", fontsize=7.5, color=_GREY, parse_math=False)
     baseline = 1 - 0.26 / height
     figure.text(0.01, baseline, "Worst faces", fontsize=11, fontweight="bold")
-    for x, (label, color) in zip((0.13, 0.24), (("predicted", PREDICTED), ("annotated", TRUTH)), strict=True):
-        figure.text(x, baseline, "■", fontsize=11, color=[channel / 255 for channel in color])
+    legend = [(0.13, "■", "predicted", PREDICTED), (0.24, "■", "annotated", TRUTH)]
+    if occluded is not None:
+        legend.append((0.35, "○", "annotated, hidden", TRUTH))
+    for x, sign, label, color in legend:
+        figure.text(x, baseline, sign, fontsize=11, color=[channel / 255 for channel in color])
         figure.text(x + 0.017, baseline, label, fontsize=9)
     return _png(figure)
