@@ -55,19 +55,6 @@ def read(folder, train, root="photos", **options):
     return OwnFaces(folder / root, get_scheme(SCHEME), {"train": train, "val": None, "test": None}, **options)
 
 
-def test_hidden_points_keep_their_flag_in_the_order_of_the_scheme(mine, tmp_path):
-    folder, _ = mine
-    content = json.loads((folder / "faces.json").read_text())
-    category, keypoints = content["categories"][0], content["annotations"][1]["keypoints"]
-    keypoints[2 + 3 * 5] = 1
-    category["keypoints"] = [*category["keypoints"][::-1]]
-    for annotation in content["annotations"]:
-        annotation["keypoints"] = np.reshape(annotation["keypoints"], (-1, 3))[::-1].ravel().tolist()
-    (tmp_path / "turned.json").write_text(json.dumps(content))
-    face = next(face for face in read(folder, str(tmp_path / "turned.json")).faces("train") if face.occluded.any())
-    assert np.flatnonzero(face.occluded).tolist() == [5]
-
-
 @pytest.mark.parametrize("train", ["faces.json", "faces.csv"])
 def test_the_same_faces_from_every_form(mine, train):
     folder, faces = mine
