@@ -41,6 +41,26 @@ def test_two_kinds_of_faces_in_a_file(content, tmp_path):
     assert "'face', 'cat' have different points" in refused(content, tmp_path / "two.json")
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_lines_between_points_counted_from_0_or_1(content, tmp_path, first):
+    content["categories"][0]["skeleton"] = [[first, 1 + first], [4 + first, 5 + first]]
+    assert coco.read_coco(write_coco(tmp_path / "lines.json", content)).skeleton == ((0, 1), (4, 5))
+
+
+def test_several_files_and_a_photograph_in_two_of_them(content, tmp_path, caplog):
+    first, second = [content["annotations"][i:] for i in (0, 2)]
+    paths = [
+        str(write_coco(tmp_path / f"{i}.json", {**content, "annotations": part}))
+        for i, part in enumerate((first, second))
+    ]
+    faces = OwnFaces(tmp_path / "photos", get_scheme(SCHEME), {"train": paths}).faces("train")
+    assert [face.name for face in faces] == ["Büro 00", "Büro 01", "Büro 02", "Büro 02:2"]
+    assert "1 names of photographs stand in more than one file of data.train, for example 'Büro 02" in caplog.text
+    caplog.clear()
+    OwnFaces(tmp_path / "photos", get_scheme(SCHEME), {"train": paths[:1]}).faces("train")
+    assert "more than one file" not in caplog.text
+
+
 def test_a_point_that_is_named_twice(content, tmp_path):
     content["categories"][0]["keypoints"] = [*NAMES[:-1], NAMES[0]]
     assert f"names a point twice: {NAMES[0]}" in refused(content, tmp_path / "twice.json")

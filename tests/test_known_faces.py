@@ -86,6 +86,10 @@ class TestOtherFaces:
         (said,) = other_faces([FACES[0], a_face("b", 1.0)], ["val"] * 2, KNOWN, PRINT)
         assert "landmarks" in said
 
+    def test_a_test_set_alone_is_compared_with_nothing(self):
+        assert other_faces([a_face("e")], ["test"], KNOWN, PRINT) == []
+        assert other_faces([a_face("e")], ["full"], KNOWN, PRINT, ["full"])
+
     def test_an_older_checkpoint_says_nothing(self):
         assert other_faces(FACES, ["val"] * 4, {}, "") == []
 

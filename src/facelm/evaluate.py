@@ -272,7 +272,9 @@ def main(cfg: DictConfig) -> None:
         data.prepare_data()
         measured = data.evaluation_faces()
         validated = model.validated if cfg.pixel_origin is None else ""  # else their landmarks are read otherwise
-        changed = [] if names_faces(typed) else other_faces(*measured, model.faces, validated)
+        changed = []
+        if not names_faces(typed):
+            changed = other_faces(*measured, model.faces, validated, data.source.validates[1])
         report_dir = report_folder(cfg, model, typed, same_faces=not changed)
         if not (changed or cfg.report_dir) and report_dir == model.path.parent.parent / "report":
             changed = unlike_report(report_dir, *measured)

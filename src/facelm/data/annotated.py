@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def named(found: Iterable[Annotated]) -> dict[str, Annotated]:
         counts[name] = number = counts.get(name, 0) + 1
         named[name if number == 1 else f"{name}:{number}"] = annotated
     return named
+
+
+def several(where: str | Sequence[str] | None) -> Sequence[str | None]:
+    """One file, none or several, as a list."""
+    return [where] if where is None or isinstance(where, str) else where
+
+
+def in_several(parts: Sequence[Sequence[Annotated]]) -> list[str]:
+    """The photographs, by name, that are annotated in more than one of the files `parts`, sorted."""
+    counts = Counter(name for part in parts for name in {one.image_name for one in part})
+    return sorted(name for name, count in counts.items() if count > 1)
 
 
 def read_list(path: Path, known: Mapping[str, Annotated]) -> set[str]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from facelm.data.annotated import Annotated, named, ordered, read_list
+from facelm.data.annotated import Annotated, in_several, named, ordered, read_list, several
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
@@ -45,7 +45,7 @@ class OwnFaces:
         root: folder of the photographs.
         scheme: what the points are.
         files: by split (`train`, `val`, `test`): a COCO-keypoints .json, a table .csv, or a folder with .pts files
-            beside their photographs; a path, else one under `root`. None for `train` is `root` itself.
+            beside their photographs; a path, else one under `root`; or several. None for `train` is `root` itself.
         split_column: the column of the table for `train` that says train, val or test; `files` then name no others.
         first_pixel: what the numbers call the first pixel; None: 1 in .pts, 0 in the others.
         exif: "apply" turns photographs by their EXIF orientation, as viewers and annotation tools show them; "ignore"
@@ -62,7 +62,7 @@ class OwnFaces:
         self,
         root: Path,
         scheme: LandmarkScheme,
-        files: Mapping[str, str | None],
+        files: Mapping[str, str | Sequence[str] | None],
         *,
         split_column: str | None = None,
         first_pixel: int | None = None,
@@ -112,7 +112,8 @@ class OwnFaces:
     def subsets(self) -> list[str]:
         """`val` and `test` where there are files for them."""
         if self.split_column:
-            there = {SPLITS[row.split] for row in self._table(self._path("train", self.files["train"])).rows}
+            tables = [self._table(self._path("train", one)) for one in several(self.files["train"])]
+            there = {SPLITS[row.split] for table in tables for row in table.rows}
             return [name for name in ("val", "test") if name in there]
         return [name for name in self.files if name != "train" and self.files[name]]
 
@@ -129,7 +130,16 @@ class OwnFaces:
 
     def _annotated(self, split: str) -> tuple[dict[str, Annotated], list[str]]:
         """The split's faces by name, and what is wrong with others."""
-        where = self.files.get("train" if self.split_column else split)
+        parts = [self._part(split, one) for one in several(self.files.get("train" if self.split_column else split))]
+        if twice := in_several([found for found, _ in parts]):
+            log.warning(
+                f"{len(twice):,} names of photographs stand in more than one file of data.{split}, for example "
+                f"'{twice[0]}': each annotation is a face of its own"
+            )
+        return named(one for found, _ in parts for one in found), [one for _, problems in parts for one in problems]
+
+    def _part(self, split: str, where: str | None) -> tuple[list[Annotated], list[str]]:
+        """The faces of one file or folder, and what is wrong with others."""
         path = self._path(split, where)
         kind = "folder" if path.is_dir() else path.suffix.lower()
         readers: dict[str, Callable[[Path], tuple[list[Annotated], list[str]]]] = {
@@ -143,8 +153,7 @@ class OwnFaces:
             raise ValueError(
                 f"data.split_column={self.split_column} is a column of a .csv, and data.train={where} is none"
             )
-        found, problems = readers[kind](path)
-        return named(found), problems
+        return readers[kind](path)
 
     def _path(self, split: str, where: str | None) -> Path:
         """The file or folder of a split: as it is named, or so under the root."""
@@ -270,9 +279,9 @@ class OwnFaceDataModule(FaceDataModule):
         *,
         root: str,
         landmarks: str | Mapping[str, Any],
-        train: str | None = None,
-        val: str | None = None,
-        test: str | None = None,
+        train: str | Sequence[str] | None = None,
+        val: str | Sequence[str] | None = None,
+        test: str | Sequence[str] | None = None,
         split_column: str | None = None,
         first_pixel: int | None = None,
         exif: Literal["apply", "ignore"] = "apply",

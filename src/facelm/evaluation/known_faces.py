@@ -37,13 +37,20 @@ def shared_photographs(trained: str | None, measured: str | None) -> list[str]:
 
 
 def other_faces(
-    faces: Sequence[Face], labels: Sequence[str], known: Mapping[str, frozenset[int]], fingerprint: str
+    faces: Sequence[Face],
+    labels: Sequence[str],
+    known: Mapping[str, frozenset[int]],
+    fingerprint: str,
+    validating: Sequence[str] = (),
 ) -> list[str]:
     """How the faces measured, in the subsets `labels`, differ from those that validated the run; empty if not at all.
 
     `known` and `fingerprint` are what the checkpoint says of those (`data_fingerprint` for their landmarks); without
-    them nothing is compared.
+    them nothing is compared. Nor is it where no subset is measured by which a run validates: a list's `val`, the faces
+    `held-out`, and those of the data set's own, `validating`.
     """
+    if not {"val", "held-out", *validating} & {*labels}:
+        return []
     expected = known.get("validated", frozenset())
     found = [face for face in faces if name_hash(face.name) in expected]
     subsets = {label for face, label in zip(faces, labels, strict=True) if name_hash(face.name) in expected}

@@ -34,13 +34,17 @@ def _path(value: object, name: str) -> str | None:
     return None if value is None else checked.text(value, name, longest=4096)
 
 
+def _paths(value: object, name: str) -> str | list[str] | None:
+    return [checked.text(one, name, longest=4096) for one in value] if isinstance(value, list) else _path(value, name)
+
+
 DATA: Mapping[str, Check] = {
     "root": lambda value, name: checked.text(value, name, longest=4096),
     "annotations": lambda value, name: checked.one_of(value, name, ("auto", "pts", "txt", "json", "csv", "mat")),
     "annotations_at": _path,
-    "train": _path,
-    "val": _path,
-    "test": _path,
+    "train": _paths,
+    "val": _paths,
+    "test": _paths,
     "first_pixel": lambda value, name: None if value is None else checked.integer(value, name, 0, 1),
     "exif": lambda value, name: checked.one_of(value, name, ("auto", "apply", "ignore")),
     "train_list": _path,
@@ -118,7 +122,7 @@ def with_places(recorded: Mapping[str, Any], run: Path) -> dict[str, Any]:
     Raises:
         ValueError: a path was cut, and the folder does not say it.
     """
-    cut = [key for key, value in recorded.items() if isinstance(value, str) and value.startswith(CUT)]
+    cut = [key for key, value in recorded.items() if any(str(one).startswith(CUT) for one in _leaves(value))]
     if not cut:
         return dict(recorded)
     said: dict[str, Any] = {}
