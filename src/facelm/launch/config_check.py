@@ -67,7 +67,7 @@ OF_THE_CHECKPOINT = ("crop", "landmarks", "augment", "inference")
 
 THE_CHECKPOINT_S = (
     "that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and pixel_origin= can be "
-    "changed"
+    "changed; as=SCHEME alone says what points the faces have"
 )
 
 FREE = ("callbacks", "logger", "codec", "hydra")
