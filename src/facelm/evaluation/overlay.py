@@ -51,6 +51,13 @@ def draw_landmarks(
     return canvas
 
 
+def draw_faces(image: Image, faces: Sequence[FloatArray], scheme: LandmarkScheme = IBUG68) -> Image:
+    """`image` with the landmarks `[K, 2]` of each of `faces` drawn on it, as `draw_landmarks` does."""
+    for landmarks_image in faces:
+        image = draw_landmarks(image, landmarks_image, scheme)
+    return image
+
+
 def encoded(image: Image, ending: str, options: Sequence[int] = ()) -> bytes:
     """`image` `[H, W, 3]` (RGB) as a file of that ending, such as .png; OpenCV's imwrite does not open every path.
 

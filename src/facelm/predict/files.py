@@ -30,15 +30,16 @@ import cv2
 import numpy as np
 
 from facelm.data.w300.annotations import write_pts
-from facelm.evaluation.overlay import draw_landmarks, encoded
-from facelm.files import cell, replacing, writing
+from facelm.evaluation.overlay import draw_faces, encoded
+from facelm.files import replacing, writing
 from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
 from facelm.predict import coco
 from facelm.predict.film import Film
 from facelm.predict.frames import Frame
 from facelm.predict.journal import TABLES, Journal
-from facelm.predict.prediction import FaceLandmarks, Prediction, plain_numbers
+from facelm.predict.prediction import FaceLandmarks, Prediction
+from facelm.predict.saving import table_header, table_row
 from facelm.predict.video import TrackedFace
 
 FORMATS = ("json", "csv", "pts", "coco")
@@ -168,17 +169,15 @@ class ResultFolder:
 
     def _add_row(self, name: str, frame: int | str, number: int, face: FaceLandmarks) -> None:
         if "csv" in self.formats:
-            points = np.column_stack([face.landmarks_image.round(3), face.confidence.round(4)])
-            self.journal.row([cell(name), frame, number, *face.box.round(3).tolist(), *plain_numbers(points.ravel())])
+            self.journal.row(table_row(name, frame, number, face))
 
     def _write_table(self) -> None:
-        points = [f"{i}_{what}" for i in range(self.scheme.num_landmarks) for what in ("x", "y", "confidence")]
         with (
             replacing(self.journal.claim_table()) as path,
             path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
             table = csv.writer(file)
-            table.writerow(["input", "frame", "face", "x1", "y1", "x2", "y2", *points])
+            table.writerow(table_header(self.scheme))
             table.writerows(self.journal.rows())
 
     def _write_overlay(self, file: str, pixels: Image, faces: Sequence[FaceLandmarks]) -> None:
@@ -191,10 +190,8 @@ class ResultFolder:
 
     def draw(self, pixels: Image, faces: Sequence[FaceLandmarks], scale: float = 1.0) -> Image:
         """`pixels`, an image shrunk by `scale`, with the landmarks of all faces on it."""
-        for face in faces:
-            # A shrunk image's pixel centres: (x + 1/2) scale - 1/2.
-            pixels = draw_landmarks(pixels, (face.landmarks_image + 0.5) * scale - 0.5, self.scheme)
-        return pixels
+        # A shrunk image's pixel centres: (x + 1/2) scale - 1/2.
+        return draw_faces(pixels, [(face.landmarks_image + 0.5) * scale - 0.5 for face in faces], self.scheme)
 
 
 class VideoResult:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facelm.geometry.affine import FloatArray
+from facelm.geometry.landmarks import IBUG68, LandmarkScheme
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
 
 DAMAGED = "the network gave no numbers (NaN); its weights are damaged, or those of a training that diverged"
 
@@ -52,7 +59,8 @@ class Prediction:
 
     `size` is (width, height); `seconds` what reading, detecting and finding landmarks took, the last for all images
     of the call together; `notes` say what the caller should know, such as that no face was found. `error` says why the
-    image could not be read, where that was to be skipped.
+    image could not be read, where that was to be skipped. `scheme` says what the points are. `source` is the image's
+    path or bytes, or its pixels where it came as neither, for `plot` and `save` to draw on.
     """
 
     faces: tuple[FaceLandmarks, ...]
@@ -60,6 +68,64 @@ class Prediction:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     error: str = ""
+    scheme: LandmarkScheme = IBUG68
+    source: Any = field(default=None, repr=False)
+
+    @property
+    def landmarks(self) -> FloatArray:
+        """The landmarks of all faces `[N, K, 2]`, in pixels of the image; N is 0 where there is no face."""
+        points = [face.landmarks_image for face in self.faces]
+        return np.array(points).reshape(len(points), self.scheme.num_landmarks, 2)
+
+    @property
+    def name(self) -> str:
+        """The path of the image as it was given; empty where it was none."""
+        return os.fspath(self.source) if isinstance(self.source, str | os.PathLike) else ""
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """A pandas table with a row for each point of each face: face and point (both from 0), x, y, confidence, name.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from facelm.predict.saving import to_dataframe
+
+        return to_dataframe(self)
+
+    def plot(
+        self,
+        axes: Axes | None = None,
+        *,
+        image: Any = None,
+        numbers: bool = False,
+        contours: bool = True,
+        boxes: bool = False,
+    ) -> Axes:
+        """The image with its landmarks on matplotlib's `axes`, or on those of a new figure; the axes.
+
+        `image` is what a `Predictor` takes, where the prediction's own is not to be used; `numbers` writes each
+        point's, `contours` joins them, `boxes` shows the squares that were cropped.
+
+        Raises:
+            ValueError: the image is not known, or cannot be read; and what `read_photograph` raises.
+        """
+        from facelm.predict.saving import plot
+
+        return plot(self, axes, image, numbers=numbers, contours=contours, boxes=boxes)
+
+    def save(self, path: str | os.PathLike[str]) -> list[Path]:
+        """Writes `path` by its ending, and gives the files written: each whole, or not at all.
+
+        .json and .csv hold what `facelm predict` writes, .jpg, .png and .webp the image with its landmarks, .pts a
+        face's points, 1-based as iBUG writes them; those of further faces go to STEM-face2.pts and so on.
+
+        Raises:
+            ValueError: another ending, .pts without a face, or a picture of an image that is not known.
+            OSError: a file cannot be written.
+        """
+        from facelm.predict.saving import save
+
+        return save(self, path)
 
     def __len__(self) -> int:
         return len(self.faces)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import Any, overload
@@ -193,9 +194,15 @@ class Predictor:
         took = perf_counter() - start
         predictions = [
             Prediction(
-                tuple(found), one.photograph.size, {**one.seconds, "landmarks": took}, _notes(one, found), one.error
+                tuple(found),
+                one.photograph.size,
+                {**one.seconds, "landmarks": took},
+                _notes(one, found),
+                one.error,
+                self.scheme,
+                source if isinstance(source, str | PathLike | bytes) else one.photograph,
             )
-            for one, found in zip(seen, faces, strict=True)
+            for source, one, found in zip(sources, seen, faces, strict=True)
         ]
         return predictions if many else predictions[0]
 
