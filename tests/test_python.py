@@ -15,9 +15,10 @@ import torch
 from torch.utils.data import DataLoader
 
 import facelm
+import facelm.predict.predictor as predictor_module
 from facelm import FaceDataModule, LitLandmarks, ModelSpec
 from facelm.training.schedule import WarmupCosine
-from predict_folder import FACE
+from predict_folder import FACE, FixedDetector
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 SPEC = ModelSpec(architecture="hrnetv2_tiny", crop_size=64, codec={"name": "subpixel", "sigma": 1.5})
@@ -39,6 +40,7 @@ def test_the_prediction_of_the_docs(photos, monkeypatch):
     """Every block on predictions, word for word, in a folder with such a photograph."""
     pytest.importorskip("pandas")
     (photos / "one.png").rename("photo.jpg")
+    monkeypatch.setattr(predictor_module, "DlibDetector", FixedDetector)
     monkeypatch.setenv("MPLBACKEND", "agg")
     names: dict = {}
     exec(block("prediction.save(", "read_image("), names)

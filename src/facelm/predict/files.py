@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import IO
 
 import cv2
-import numpy as np
 
 from facelm.data.w300.annotations import write_pts
-from facelm.evaluation.overlay import draw_faces, encoded
+from facelm.evaluation.overlay import draw_faces, encoded, in_shrunk, shrunk
 from facelm.files import replacing, writing
 from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
@@ -181,17 +180,13 @@ class ResultFolder:
             table.writerows(self.journal.rows())
 
     def _write_overlay(self, file: str, pixels: Image, faces: Sequence[FaceLandmarks]) -> None:
-        scale = min(1.0, LONGEST_OVERLAY / max(pixels.shape[:2]))
-        if scale < 1:
-            size = tuple(max(1, round(side * scale)) for side in (pixels.shape[1], pixels.shape[0]))
-            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+        pixels, scale = shrunk(pixels, LONGEST_OVERLAY)
         with self.place(file) as path:
             path.write_bytes(encoded(self.draw(pixels, faces, scale), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 92]))
 
     def draw(self, pixels: Image, faces: Sequence[FaceLandmarks], scale: float = 1.0) -> Image:
         """`pixels`, an image shrunk by `scale`, with the landmarks of all faces on it."""
-        # A shrunk image's pixel centres: (x + 1/2) scale - 1/2.
-        return draw_faces(pixels, [(face.landmarks_image + 0.5) * scale - 0.5 for face in faces], self.scheme)
+        return draw_faces(pixels, [in_shrunk(face.landmarks_image, scale) for face in faces], self.scheme)
 
 
 class VideoResult:

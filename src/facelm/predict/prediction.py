@@ -60,7 +60,7 @@ class Prediction:
     `size` is (width, height); `seconds` what reading, detecting and finding landmarks took, the last for all images
     of the call together; `notes` say what the caller should know, such as that no face was found. `error` says why the
     image could not be read, where that was to be skipped. `scheme` says what the points are. `source` is the image's
-    path or bytes, or its pixels where it came as neither, for `plot` and `save` to draw on.
+    path or bytes, or its pixels where it came as neither, for `plot` and `save` to draw on; `name` its path as given.
     """
 
     faces: tuple[FaceLandmarks, ...]
@@ -70,17 +70,13 @@ class Prediction:
     error: str = ""
     scheme: LandmarkScheme = IBUG68
     source: Any = field(default=None, repr=False)
+    name: str = ""
 
     @property
     def landmarks(self) -> FloatArray:
         """The landmarks of all faces `[N, K, 2]`, in pixels of the image; N is 0 where there is no face."""
         points = [face.landmarks_image for face in self.faces]
         return np.array(points).reshape(len(points), self.scheme.num_landmarks, 2)
-
-    @property
-    def name(self) -> str:
-        """The path of the image as it was given; empty where it was none."""
-        return os.fspath(self.source) if isinstance(self.source, str | os.PathLike) else ""
 
     def to_dataframe(self) -> pandas.DataFrame:
         """A pandas table with a row for each point of each face: face and point (both from 0), x, y, confidence, name.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from time import perf_counter
 from typing import Any, overload
@@ -201,6 +201,7 @@ class Predictor:
                 one.error,
                 self.scheme,
                 source if isinstance(source, str | PathLike | bytes) else one.photograph,
+                fspath(source) if isinstance(source, str | PathLike) else "",
             )
             for source, one, found in zip(sources, seen, faces, strict=True)
         ]
