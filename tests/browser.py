@@ -1,4 +1,4 @@
-"""Chromium, driven through a pipe by its own protocol: what a person does on a page, and every request that it makes."""
+"""Chromium, driven through a pipe by its own protocol: what a person does on a page, and what it requests."""
 
 from __future__ import annotations
 

@@ -72,16 +72,18 @@ def draw_faces(
     return image
 
 
-def shrunk(image: Image, longest: int) -> tuple[Image, float]:
-    """`image` with at most `longest` pixels on its longer side, and by what it was scaled: 1 where it is no larger."""
-    scale = min(1.0, longest / max(image.shape[:2]))
+def resized(image: Image, *, most: int, least: int = 1) -> tuple[Image, float]:
+    """`image` with `least` to `most` pixels on its longer side, and by what it was scaled: 1 where it has these."""
+    longer = max(image.shape[:2])
+    scale = min(max(longer, least), most) / longer
     if scale == 1:
         return image, scale
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=way), np.uint8), scale
 
 
-def in_shrunk(landmarks_image: FloatArray, scale: float) -> FloatArray:
+def in_resized(landmarks_image: FloatArray, scale: float) -> FloatArray:
     """Where points of an image lie when it was scaled: pixel centres stay pixel centres, (x + 1/2) scale - 1/2."""
     return (landmarks_image + 0.5) * scale - 0.5
 

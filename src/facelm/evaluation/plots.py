@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.axes import Axes as Axes
 from matplotlib.figure import Figure
 
 from facelm.evaluation.metrics import ced

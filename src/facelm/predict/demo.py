@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from facelm.data.synthetic.dataset import draw_face
-from facelm.evaluation.overlay import draw_faces, encoded, in_shrunk, shrunk
+from facelm.evaluation.overlay import draw_faces, encoded, in_resized, resized
 from facelm.files import write_whole
 from facelm.geometry.affine import Image
 from facelm.geometry.boxes import LEAST_SIDE
@@ -29,8 +29,8 @@ SHOWN = ("points", "contours", "numbers", "boxes")
 
 COLUMNS = ["face", "point", "x", "y", "confidence"]
 
-LONGEST = 1600
-"""Pixels of a photograph's longer side on the page."""
+LEAST, LONGEST = 1100, 1600
+"""Pixels of a photograph's longer side on the page: numbers on a small one could not be read."""
 
 MOST_PIXELS = 50_000_000
 """Of a photograph; a telephone's has 12 to 50 million."""
@@ -95,7 +95,7 @@ class Demo:
             ValueError: the box lies outside of the photograph.
         """
         width, height = state.prediction.size
-        scale = min(1.0, LONGEST / max(width, height))
+        scale = min(max(width, height, LEAST), LONGEST) / max(width, height)
         point = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
         if state.corner is not None:
             return self._with_box(state, state.corner, point)
@@ -115,17 +115,17 @@ class Demo:
         return State(both, None, said_of(both))
 
     def picture(self, state: State, shown: Sequence[str]) -> Image:
-        """The photograph, at most `LONGEST` pixels on a side, with those of `SHOWN` on it."""
-        pixels, scale = shrunk(picture_of(state.prediction), LONGEST)
-        points = [in_shrunk(face.landmarks_image, scale) for face in state.prediction]
+        """The photograph, `LEAST` to `LONGEST` pixels on a side, with those of `SHOWN` on it."""
+        pixels, scale = resized(picture_of(state.prediction), most=LONGEST, least=LEAST)
+        points = [in_resized(face.landmarks_image, scale) for face in state.prediction]
         what = {name: name in shown for name in SHOWN[:3]}
         drawn = draw_faces(pixels, points, state.prediction.scheme, **what).copy()
         thick = max(1, round(max(drawn.shape) / 500))
         for face in state.prediction if "boxes" in shown or state.corner else ():
-            x1, y1, x2, y2 = np.round(in_shrunk(face.box, scale)).astype(int).tolist()
+            x1, y1, x2, y2 = np.round(in_resized(face.box, scale)).astype(int).tolist()
             cv2.rectangle(drawn, (x1, y1), (x2, y2), _LINE, thick, cv2.LINE_AA)
         if state.corner:
-            x, y = np.round(in_shrunk(np.array(state.corner), scale)).astype(int).tolist()
+            x, y = np.round(in_resized(np.array(state.corner), scale)).astype(int).tolist()
             cv2.drawMarker(drawn, (x, y), _LINE, cv2.MARKER_CROSS, 20 * thick, 2 * thick, cv2.LINE_AA)
         return drawn
 

@@ -29,7 +29,7 @@ from typing import IO
 import cv2
 
 from facelm.data.w300.annotations import write_pts
-from facelm.evaluation.overlay import draw_faces, encoded, in_shrunk, shrunk
+from facelm.evaluation.overlay import draw_faces, encoded, in_resized, resized
 from facelm.files import replacing, writing
 from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
@@ -180,13 +180,13 @@ class ResultFolder:
             table.writerows(self.journal.rows())
 
     def _write_overlay(self, file: str, pixels: Image, faces: Sequence[FaceLandmarks]) -> None:
-        pixels, scale = shrunk(pixels, LONGEST_OVERLAY)
+        pixels, scale = resized(pixels, most=LONGEST_OVERLAY)
         with self.place(file) as path:
             path.write_bytes(encoded(self.draw(pixels, faces, scale), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 92]))
 
     def draw(self, pixels: Image, faces: Sequence[FaceLandmarks], scale: float = 1.0) -> Image:
         """`pixels`, an image shrunk by `scale`, with the landmarks of all faces on it."""
-        return draw_faces(pixels, [in_shrunk(face.landmarks_image, scale) for face in faces], self.scheme)
+        return draw_faces(pixels, [in_resized(face.landmarks_image, scale) for face in faces], self.scheme)
 
 
 class VideoResult:

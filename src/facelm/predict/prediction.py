@@ -15,7 +15,8 @@ from facelm.geometry.landmarks import IBUG68, LandmarkScheme
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.axes import Axes
+
+    from facelm.evaluation.plots import Axes
 
 DAMAGED = "the network gave no numbers (NaN); its weights are damaged, or those of a training that diverged"
 

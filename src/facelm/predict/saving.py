@@ -22,7 +22,8 @@ from facelm.predict.prediction import FaceLandmarks, Prediction, plain_numbers
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.axes import Axes
+
+    from facelm.evaluation.plots import Axes
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
