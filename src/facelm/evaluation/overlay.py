@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -19,6 +20,9 @@ PREDICTED: Color = (0, 229, 255)
 TRUTH: Color = (255, 196, 0)
 """Cyan and amber: told apart on any skin, in the dark, and by colour-blind readers."""
 
+DOUBTFUL: Color = (255, 80, 60)
+"""Points that are expected to be far off."""
+
 _SUBPIXEL_BITS = 4  # OpenCV takes coordinates as integers with that many fractional bits
 _FAR = 1e6  # pixels; beyond it OpenCV's integers overflow
 
@@ -30,6 +34,7 @@ def draw_landmarks(
     *,
     truth: FloatArray | None = None,
     hidden: NDArray[np.bool_] | None = None,
+    doubtful: NDArray[np.bool_] | None = None,
     color: Color = PREDICTED,
     truth_color: Color = TRUTH,
     points: bool = True,
@@ -40,8 +45,8 @@ def draw_landmarks(
 
     `truth` `[K, 2]` is drawn below in a colour of its own, `hidden` `[K]` of its points as rings. Lines and dots are
     antialiased, placed to 1/16 pixel, and as thick as the face is large, so that overlays of small and large
-    photographs look alike. A landmark that is not a finite number is left out. `points`, `contours` and `numbers` say
-    what is drawn; numbers count from 0.
+    photographs look alike. A landmark that is not a finite number is left out; `doubtful` `[K]` ones are red dots.
+    `points`, `contours` and `numbers` say what is drawn; numbers count from 0.
 
     Convention: landmarks are in image pixels (x, y), 0-based and centred on integers.
     """
@@ -51,7 +56,7 @@ def draw_landmarks(
     face = min(float(box_size(measured)), float(max(canvas.shape[:2]))) if len(measured) else 0.0
     if truth is not None:
         _draw_face(canvas, truth, scheme, truth_color, face, points, contours, hidden)
-    _draw_face(canvas, landmarks_image, scheme, color, face, points, contours)
+    _draw_face(canvas, landmarks_image, scheme, color, face, points, contours, doubtful=doubtful)
     if numbers:
         _draw_numbers(canvas, landmarks_image, face)
     return canvas
@@ -62,13 +67,15 @@ def draw_faces(
     faces: Sequence[FloatArray],
     scheme: LandmarkScheme = IBUG68,
     *,
+    doubtful: Sequence[NDArray[np.bool_] | None] | None = None,
     points: bool = True,
     contours: bool = True,
     numbers: bool = False,
 ) -> Image:
     """`image` with the landmarks `[K, 2]` of each of `faces` drawn on it, as `draw_landmarks` does."""
-    for landmarks_image in faces:
-        image = draw_landmarks(image, landmarks_image, scheme, points=points, contours=contours, numbers=numbers)
+    draw = partial(draw_landmarks, scheme=scheme, points=points, contours=contours, numbers=numbers)
+    for landmarks_image, unsure in zip(faces, doubtful or [None] * len(faces), strict=True):
+        image = draw(image, landmarks_image, doubtful=unsure)
     return image
 
 
@@ -121,10 +128,11 @@ def _draw_face(
     points: bool,
     contours: bool,
     hidden: NDArray[np.bool_] | None = None,
+    doubtful: NDArray[np.bool_] | None = None,
 ) -> None:
     """Draws contours, then dots with a dark rim, into `canvas`; `face` is the face's size in pixels.
 
-    `hidden` points `[K]` are rings about what lies there.
+    `hidden` points `[K]` are rings about what lies there, `doubtful` ones `[K]` have a colour of their own.
     """
     known = np.asarray(np.isfinite(landmarks).all(axis=-1))
     thickness, radius = max(1, round(face / 180)), max(1.0, face / 100)
@@ -133,13 +141,14 @@ def _draw_face(
         for start, end in pairwise(contour):
             if known[start] and known[end]:
                 cv2.line(canvas, fixed[start], fixed[end], color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
-    rim = tuple(channel // 4 for channel in color)
     for i in np.flatnonzero(known).tolist() if points else ():
         if hidden is not None and hidden[i]:
             ring = round(2.2 * radius * 2**_SUBPIXEL_BITS)
             cv2.circle(canvas, fixed[i], ring, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
             continue
-        for dot_radius, dot_color in ((1.45 * radius, rim), (radius, color)):
+        own = DOUBTFUL if doubtful is not None and doubtful[i] else color
+        rim = tuple(channel // 4 for channel in own)
+        for dot_radius, dot_color in ((1.45 * radius, rim), (radius, own)):
             fixed_radius = round(dot_radius * 2**_SUBPIXEL_BITS)
             cv2.circle(canvas, fixed[i], fixed_radius, dot_color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
 

@@ -19,6 +19,7 @@ from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile
 from facelm.evaluation.scores import SCORES, THRESHOLDS, BoolArray, EvaluationResult
 from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.landmarks import LandmarkScheme
+from facelm.models.expected import in_tenths
 
 ImageOf = Callable[[int], Image]
 """Gives the RGB photograph `[H, W, 3]` of the face with that index (`FacePredictions.index`)."""
@@ -151,6 +152,25 @@ def worst_plot(
     for x, sign, label, color in legend:
         figure.text(x, baseline, sign, fontsize=11, color=[channel / 255 for channel in color])
         figure.text(x + 0.017, baseline, label, fontsize=9)
+    return _png(figure)
+
+
+def expected_error_plot(expected: FloatArray, errors: FloatArray, unit: str) -> bytes:
+    """Expected against measured errors `[N, K]` in percent: means of ten equal parts of the points, and of each face.
+
+    NaN says nothing.
+    """
+    whole = (np.isfinite(expected) & np.isfinite(errors)).all(axis=1)
+    means = np.column_stack([values[whole].mean(axis=1) for values in (expected, errors)])
+    figure = _figure(8, 4)
+    left, right = figure.subplots(1, 2)
+    drawn = ((left, "Points, a tenth of them a dot", in_tenths(expected, errors), 7), (right, "Faces", means, 3))
+    for axes, title, pairs, size in drawn:
+        end = 1.05 * float(pairs.max(initial=1.0))
+        axes.plot([0, end], [0, end], color=_GREY, linewidth=1, linestyle=(0, (2, 3)))
+        axes.plot(pairs[:, 0], pairs[:, 1], "o", color=_OTHER_COLORS[0], markersize=size)
+        _clean(axes, title)
+        axes.set(xlim=(0, end), ylim=(0, end), xlabel="expected error, %", ylabel=f"measured, % of the {unit}")
     return _png(figure)
 
 

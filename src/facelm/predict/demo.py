@@ -119,7 +119,8 @@ class Demo:
         pixels, scale = resized(picture_of(state.prediction), most=LONGEST, least=LEAST)
         points = [in_resized(face.landmarks_image, scale) for face in state.prediction]
         what = {name: name in shown for name in SHOWN[:3]}
-        drawn = draw_faces(pixels, points, state.prediction.scheme, **what).copy()
+        doubtful = [face.doubtful for face in state.prediction]
+        drawn = draw_faces(pixels, points, state.prediction.scheme, doubtful=doubtful, **what).copy()
         thick = max(1, round(max(drawn.shape) / 500))
         for face in state.prediction if "boxes" in shown or state.corner else ():
             x1, y1, x2, y2 = np.round(in_resized(face.box, scale)).astype(int).tolist()
@@ -131,7 +132,7 @@ class Demo:
 
     def table(self, state: State) -> pandas.DataFrame:
         """A row for each point of each face; faces count from 1, as in the files."""
-        table = state.prediction.to_dataframe().round({"x": 2, "y": 2, "confidence": 3})
+        table = state.prediction.to_dataframe().round({"x": 2, "y": 2, "confidence": 3, "expected_error": 1})
         return table.assign(face=table["face"] + 1)
 
     def files(self, state: State) -> list[str]:

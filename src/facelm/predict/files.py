@@ -186,7 +186,8 @@ class ResultFolder:
 
     def draw(self, pixels: Image, faces: Sequence[FaceLandmarks], scale: float = 1.0) -> Image:
         """`pixels`, an image shrunk by `scale`, with the landmarks of all faces on it."""
-        return draw_faces(pixels, [in_resized(face.landmarks_image, scale) for face in faces], self.scheme)
+        points = [in_resized(face.landmarks_image, scale) for face in faces]
+        return draw_faces(pixels, points, self.scheme, doubtful=[face.doubtful for face in faces])
 
 
 class VideoResult:

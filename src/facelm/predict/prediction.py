@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.landmarks import IBUG68, LandmarkScheme
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from facelm.evaluation.plots import Axes
 
 DAMAGED = "the network gave no numbers (NaN); its weights are damaged, or those of a training that diverged"
+
+DOUBTFUL_ABOVE = 6.0
+"""Percent: a point that is expected to be further off is red in overlays."""
 
 LEAST_SCORE = 0.55
 """Below it a face is unsure: it gets a note, and faces are looked for in the turned photograph as well."""
@@ -31,17 +35,25 @@ class FaceLandmarks:
     Convention: landmarks are in pixels of the image (upright, where it was turned by its EXIF orientation), (x, y),
     0-based and centred on integers. `box` `[4]` is the square that was cropped last, as (x1, y1, x2, y2) before it is
     turned about its middle by `rotation` degrees, the tilt of the head (positive: clockwise on the screen).
+    `expected_error` `[K]` is how far each point is expected to be off, in percent of the distance of the outer eye
+    corners (or the scheme's normaliser); None where that was not measured for the weights.
     """
 
     box: FloatArray
     landmarks_image: FloatArray
     confidence: FloatArray
     rotation: float = 0.0
+    expected_error: FloatArray | None = None
 
     @property
     def score(self) -> float:
         """How sure the network is that this is a face, 0..1: the mean confidence; see `LEAST_SCORE`."""
         return float(np.nan_to_num(self.confidence).mean())
+
+    @property
+    def doubtful(self) -> NDArray[np.bool_] | None:
+        """Which points are expected to be off by more than `DOUBTFUL_ABOVE` percent `[K]`; None if not known."""
+        return None if self.expected_error is None else np.asarray(self.expected_error > DOUBTFUL_ABOVE)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, coordinates rounded to 1/1000 pixel; None where there is no number, since JSON has no NaN."""
@@ -51,7 +63,7 @@ class FaceLandmarks:
             "rotation": round(self.rotation, 2),
             "landmarks": plain_numbers(self.landmarks_image.round(3)),
             "confidence": plain_numbers(self.confidence.round(4)),
-        }
+        } | ({} if self.expected_error is None else {"expected_error": plain_numbers(self.expected_error.round(2))})
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +92,9 @@ class Prediction:
         return np.array(points).reshape(len(points), self.scheme.num_landmarks, 2)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """A pandas table with a row for each point of each face: face and point (both from 0), x, y, confidence, name.
+        """A pandas table with a row for each point of each face: face and point (both from 0), x, y, confidence.
+
+        Name and expected error are columns where they are known.
 
         Raises:
             ImportError: pandas is not installed.

@@ -261,7 +261,11 @@ class Predictor:
             landmarks -= spec.stored_offset_image
             confidence = scores.clamp(0, 1).numpy()
             triples = zip(boxes[part], landmarks, confidence, strict=True)
-            faces += [FaceLandmarks(box.xyxy, points, sure, box.rotation) for box, points, sure in triples]
+            fit = spec.known_error
+            faces += [
+                FaceLandmarks(box.xyxy, points, sure, box.rotation, None if fit is None else fit.of(sure))
+                for box, points, sure in triples
+            ]
         return faces
 
 

@@ -56,7 +56,8 @@ def save(prediction: Prediction, path: str | os.PathLike[str]) -> list[Path]:
     elif ending == ".csv":
         write_whole(path, _table(prediction).encode("utf-8", "surrogateescape"))
     else:
-        drawn = draw_faces(picture_of(prediction), [face.landmarks_image for face in prediction], prediction.scheme)
+        points, doubtful = [face.landmarks_image for face in prediction], [face.doubtful for face in prediction]
+        drawn = draw_faces(picture_of(prediction), points, prediction.scheme, doubtful=doubtful)
         write_whole(path, encoded(drawn, ending))
     return [path]
 
@@ -94,6 +95,8 @@ def to_dataframe(prediction: Prediction) -> pandas.DataFrame:
         "y": prediction.landmarks[..., 1].ravel(),
         "confidence": np.array([face.confidence for face in faces]).ravel(),
     }
+    if all(face.expected_error is not None for face in faces):
+        columns["expected_error"] = np.array([face.expected_error for face in faces]).ravel()
     if scheme.names:
         columns["name"] = [scheme.names[point] for _, point in pairs]
     return pandas.DataFrame(columns)
