@@ -46,7 +46,8 @@ class ExpectedError:
     rank_faces: float
 
     def __post_init__(self) -> None:
-        checked.numbers(self.scale, "expected_error.scale", len(self.scale), 0, 1e4)
+        count = len(self.scale) if isinstance(self.scale, tuple) else 1
+        checked.numbers(self.scale, "expected_error.scale", count, 0, 1e4)
         checked.number(self.power, "expected_error.power", *_POWERS)
         checked.number(self.lowest, "expected_error.lowest", 1e-6, 10)
         checked.number(self.highest, "expected_error.highest", self.lowest, 10)
