@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
+from facelm.data.synthetic.folder import is_drawn
 from facelm.evaluation.kept import origin_of
 from facelm.evaluation.known_faces import (
     fingerprints,
@@ -286,7 +287,7 @@ def main(cfg: DictConfig) -> None:
                 f"nothing to evaluate under {data.root}: {changed[0]}. Name faces: data.val_list=FILE"
             )
         evaluate(model, data, device, report_dir, measured, same)
-        tracker.log_report(report_dir)
+        tracker.log_report(report_dir, drawn=is_drawn(data.root))
 
 
 if __name__ == "__main__":

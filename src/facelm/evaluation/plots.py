@@ -1,23 +1,25 @@
 """The pictures of a report: CED curve, bars per region, worst faces. Each comes as PNG bytes.
 
 The only file that imports matplotlib. Figures are made without pyplot, so nothing is shared between threads and no
-display is asked for.
+display is asked for; `faces_axes` alone uses it, where a notebook is to show what is drawn.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.axes import Axes as Axes
 from matplotlib.figure import Figure
 
 from facelm.evaluation.metrics import ced
 from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile
 from facelm.evaluation.scores import SCORES, THRESHOLDS, BoolArray, EvaluationResult
 from facelm.geometry.affine import FloatArray, Image
+from facelm.geometry.landmarks import LandmarkScheme
+from facelm.models.expected import in_tenths
 
 ImageOf = Callable[[int], Image]
 """Gives the RGB photograph `[H, W, 3]` of the face with that index (`FacePredictions.index`)."""
@@ -151,3 +153,56 @@ def worst_plot(
         figure.text(x, baseline, sign, fontsize=11, color=[channel / 255 for channel in color])
         figure.text(x + 0.017, baseline, label, fontsize=9)
     return _png(figure)
+
+
+def expected_error_plot(expected: FloatArray, errors: FloatArray, unit: str) -> bytes:
+    """Expected against measured errors `[N, K]` in percent: means of ten equal parts of the points, and of each face.
+
+    NaN says nothing.
+    """
+    whole = (np.isfinite(expected) & np.isfinite(errors)).all(axis=1)
+    means = np.column_stack([values[whole].mean(axis=1) for values in (expected, errors)])
+    figure = _figure(8, 4)
+    left, right = figure.subplots(1, 2)
+    drawn = ((left, "Points, a tenth of them a dot", in_tenths(expected, errors), 7), (right, "Faces", means, 3))
+    for axes, title, pairs, size in drawn:
+        end = 1.05 * float(pairs.max(initial=1.0))
+        axes.plot([0, end], [0, end], color=_GREY, linewidth=1, linestyle=(0, (2, 3)))
+        axes.plot(pairs[:, 0], pairs[:, 1], "o", color=_OTHER_COLORS[0], markersize=size)
+        _clean(axes, title)
+        axes.set(xlim=(0, end), ylim=(0, end), xlabel="expected error, %", ylabel=f"measured, % of the {unit}")
+    return _png(figure)
+
+
+def faces_axes(
+    axes: Axes | None,
+    image: Image,
+    faces: Sequence[FloatArray],
+    scheme: LandmarkScheme,
+    *,
+    boxes: Sequence[FloatArray] = (),
+    numbers: bool = False,
+    contours: bool = True,
+) -> Axes:
+    """`image` `[H, W, 3]` and the landmarks `[K, 2]` of its faces on `axes`, or on those of a new pyplot figure.
+
+    `boxes` `[4]` are drawn as rectangles (x1, y1, x2, y2). A point that is not finite is left out, and the contours
+    that pass it are interrupted. Convention: landmarks are in image pixels (x, y), centred on integers.
+    """
+    if axes is None:
+        from matplotlib import pyplot
+
+        axes = pyplot.figure(layout="constrained").add_subplot()
+    color = tuple(channel / 255 for channel in PREDICTED)
+    axes.imshow(image)
+    axes.set_axis_off()
+    for landmarks in faces:
+        for line in scheme.contours if contours else ():
+            axes.plot(*landmarks[list(line)].T, color=color, linewidth=1)
+        axes.plot(*landmarks.T, ".", color=color, markersize=4, markeredgecolor="black", markeredgewidth=0.3)
+        for number in np.flatnonzero(np.isfinite(landmarks).all(axis=1)).tolist() if numbers else ():
+            axes.annotate(str(number), landmarks[number], fontsize=6, color="white", clip_on=True)
+    for x1, y1, x2, y2 in boxes:
+        axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color="white", linewidth=1, linestyle=":")
+    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    return axes
