@@ -21,8 +21,10 @@ from facelm.predict import Predictor
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image
 from test_page import drawn, page
 
-FIT = ExpectedError(scale=(2.0,) * 68, power=1.0, lowest=0.2, highest=0.9, flip="none", faces=50, rank_points=0.5,
-                    rank_faces=0.7)  # fmt: skip
+FIT = ExpectedError(
+    scale=(2.0,) * 68, power=1.0, power_of_face=0.0, lowest=0.2, highest=0.9, flip="none", faces=50, rank_points=0.5,
+    rank_faces=0.7,
+)  # fmt: skip
 WITH_FIT = replace(SPEC, expected_error=FIT)
 
 
@@ -38,7 +40,8 @@ class TestFit:
     def test_finds_the_law(self):
         peaks, errors, groups = lawful(600)
         found = fit(peaks, errors, groups, "exact")
-        assert found.power == pytest.approx(1.3, abs=0.05)
+        assert found.power + found.power_of_face == pytest.approx(1.3, abs=0.05)
+        assert found.power_of_face == pytest.approx(0, abs=0.2)
         assert found.scale == pytest.approx(np.linspace(1, 3, 68), rel=0.1)
         assert (found.faces, found.flip) == (600, "exact")
         assert found.of(peaks).mean() == pytest.approx(errors.mean(), rel=0.01)
@@ -48,7 +51,7 @@ class TestFit:
         peaks, errors, groups = lawful(1200)
         errors = np.random.default_rng(1).permutation(errors)  # whatever the peak
         found = fit(peaks, errors, groups, "none")
-        assert abs(found.power) < 0.15
+        assert abs(found.power + found.power_of_face) < 0.15
         assert abs(found.rank_faces) < 0.3
 
     def test_a_photograph_is_on_one_side(self):
@@ -82,6 +85,18 @@ class TestFit:
     def test_peaks_beyond_those_measured(self):
         assert np.isfinite(FIT.of(np.array([0.0, 5.0] * 34))).all()
         assert np.isnan(FIT.of(np.full(68, np.nan))).all()
+        assert np.isnan(FIT.of(np.where(np.arange(68) == 3, np.nan, 0.5))).sum() == 1
+
+    def test_a_face_whose_points_are_all_unsure_is_worse(self):
+        rng = np.random.default_rng(0)
+        face = rng.uniform(0.4, 0.9, (800, 1))
+        peaks = face * rng.uniform(0.8, 1.0, (800, 68))
+        found = fit(peaks, 2 / face * rng.rayleigh(0.798, (800, 68)), [str(i) for i in range(800)], "none")
+        assert (found.power, found.power_of_face) == pytest.approx((0, 1), abs=0.1)
+
+    def test_peaks_that_are_all_alike(self):
+        found = fit(np.full((40, 68), 0.5), lawful(40)[1], lawful(40)[2], "none")
+        assert np.isfinite([found.power, found.power_of_face, *found.scale]).all()
 
     @pytest.mark.parametrize(
         ("a", "b", "expected"), [([1, 2, 3], [2, 5, 9], 1), ([1, 2, 3], [3, 2, 1], -1), ([1, 1], [1, 2], 0)]

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from conftest import TINY
+from notebook_outputs import run, same
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
+KEPT = "124"
+"""Notebooks whose outputs are kept: a training is not the same on every machine. tests/notebook_outputs.py writes them."""
 
 
 def cells(path, kind="code"):
@@ -24,32 +27,24 @@ def source(cell) -> str:
 
 def execute(name, **parameters) -> dict:
     """The variables of a notebook after all of its cells; `parameters` replace those of its first code cell."""
-    path = next(path for path in ALL if path.name.startswith(name))
-    variables = {"__name__": "__main__"}
-    for number, cell in enumerate(cells(path)):
-        exec(compile(source(cell), f"{path.name}, code cell {number}", "exec"), variables)
-        if "parameters" in cell["metadata"].get("tags", ()):
-            assert set(parameters) <= set(variables), "a parameter that the notebook does not have"
-            variables |= parameters
+    variables: dict = {}
+    run(next(path for path in ALL if path.name.startswith(name)), variables, **parameters)
     return variables
 
 
 @pytest.fixture(autouse=True)
-def _no_window(monkeypatch, tmp_path):
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.chdir(tmp_path)
-    import matplotlib.pyplot as plt
-
-    plt.switch_backend("agg")
-    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+def _elsewhere(monkeypatch, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
 class TestFiles:
-    def test_outputs_are_cleared(self, path):
-        for cell in cells(path):
-            assert cell["outputs"] == []
-            assert cell["execution_count"] is None
+    def test_outputs_are_small_or_none(self, path):
+        shown = [bool(cell["outputs"]) for cell in cells(path)]
+        assert any(shown) == (path.name[0] in KEPT)
+        assert path.stat().st_size < 500_000
+        assert all(cell["execution_count"] is None for cell in cells(path))
 
     def test_parameters_come_first(self, path):
         tagged = [cell["metadata"].get("tags") == ["parameters"] for cell in cells(path)]
@@ -57,9 +52,17 @@ class TestFiles:
         assert sum(tagged) == 1
 
     def test_nothing_of_anybody_s_machine(self, path):
-        text = path.read_text(encoding="utf-8")
+        text = re.sub(r'"image/jpeg": "[^"]*"', "", path.read_text(encoding="utf-8"))
         assert not re.search(r"/(home|Users|work|root|tmp)/", text)
         assert set(json.loads(text)["metadata"]) == {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path.name[0] in KEPT], ids=lambda path: path.name)
+def test_what_is_kept_still_comes_out(path):
+    if path.name[0] == "4":
+        pytest.importorskip("dlib", reason="no dlib here (pip install 'facelm[detect]')")
+    for number, (cell, now) in enumerate(zip(cells(path), run(path, {}), strict=True)):
+        assert not (said := same(cell["outputs"], now)), f"code cell {number}: {said}"
 
 
 def test_data_and_augmentation(drawn_root, capsys):

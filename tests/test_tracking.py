@@ -94,7 +94,7 @@ class TestSweep:
         for run, lr in ((sweep.failed, "optimizer.lr=1e+30"), (sweep.good, "optimizer.lr=0.002")):
             assert (run.project, run.job_type, run.notes, run.group) == ("facelm", "train", "two jobs", "demo lr")
             assert run.name.startswith("demo ")
-            assert run.name.endswith(f"trainer.max_epochs=2 {lr}")
+            assert run.name.endswith(f" {lr}")
             assert {"demo", "drawn", "crop.size=64", lr} <= set(run.tags)
             assert not any("logger" in tag or "experiment" in tag for tag in run.tags)
 

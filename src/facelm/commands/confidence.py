@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from facelm import checked
 from facelm.evaluation.kept import FILE, Kept, confidences, read_predictions
 from facelm.evaluation.metrics import point_distances
 from facelm.evaluation.page.numbers import NORMALISER
@@ -16,8 +18,9 @@ from facelm.evaluation.stored import in_report
 from facelm.files import typed, write_whole
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.landmarks import normaliser
-from facelm.models.cards import read_card, write_card
+from facelm.models.cards import read_card
 from facelm.models.expected import ExpectedError, cross_fitted, fit, in_tenths
+from facelm.models.reading import card_path
 from facelm.models.spec import ModelSpec
 
 
@@ -78,8 +81,8 @@ def said_of(fitted: ExpectedError, peaks: FloatArray, errors: FloatArray, groups
     rows = "\n".join(f"  {mean:8.2f}  {measured:8.2f}" for mean, measured in tenths)
     return (
         f"{fitted.faces} faces of {len(set(groups))} photographs; errors in % of the {unit}\n"
-        f"expected error of a point = scale * peak ** -{fitted.power:g}, peaks from {fitted.lowest:g} to "
-        f"{fitted.highest:g}\n"
+        f"expected error of a point = scale * peak ** {-fitted.power:.2f} * mean peak of the face ** "
+        f"{-fitted.power_of_face:.2f}, peaks from {fitted.lowest:g} to {fitted.highest:g}\n"
         f"rank correlation with the measured error: {fitted.rank_points:.2f} over points, {fitted.rank_faces:.2f} over "
         "faces\n\n  expected  measured   (a tenth of the points each, of photographs that the fit did not know)\n"
         f"{rows}"
@@ -104,5 +107,7 @@ def write_into_card(weights: Path, fitted: ExpectedError, measured: ModelSpec) -
             f"--weights {weights}: they are read in another way (flip test, codec, crop or points) than those that "
             "were measured, so their peaks mean something else. Evaluate these weights, or their twin"
         )
-    facts = {name: getattr(card, name) for name in ("nme", "data", "licence", "recipe", "commit")}
-    write_card(weights, replace(card.spec, expected_error=fitted), **facts)
+    path = card_path(weights)  # all else that the card says stays as it is written
+    content = checked.read_json(path)
+    content["spec"]["expected_error"] = fitted.to_dict()
+    write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -1,9 +1,9 @@
-"""How far a point is expected to lie from where it belongs, by how high its heatmap peaks.
+"""How far a point is expected to lie from where it belongs, by how high its heatmap and the face's others peak.
 
-    expected error of point k = scale_k * peak ** -power      in percent of the scheme's normaliser
+    expected error of point k = scale_k * peak ** -power * face ** -power_of_face     in percent of the normaliser
 
-Two numbers a point would follow noise, one power for all does not. It is fitted to the errors of faces that were not
-trained on (`fit`), as a Poisson regression: what is expected then sums up to what was measured, for each point.
+`face` is the geometric mean of the face's peaks. It is fitted to the errors of faces that were not trained on (`fit`),
+as a Poisson regression: what is expected then sums up to what was measured, for each point.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from facelm.geometry.affine import FloatArray
 LEAST_FACES = 30
 """From which on a fit is made: fewer say little about the highest and lowest peaks."""
 
-_POWERS = 0.0, 8.0
-_LEAST_PEAK = 0.01  # of the fit: what peaks lower is no face, and would decide the power alone
+_ENDS = 0.02, 0.999  # of the peaks: a face that was missed whole would decide the powers alone
+_MOST_POWER = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedError:
-    """The fit for some weights: `scale` of each point, `power`, and the peaks `lowest` to `highest` it rests on.
+    """The fit for some weights: `scale` of each point, both powers, and the peaks `lowest` to `highest` it rests on.
 
     A peak beyond them counts as the nearest. `flip` is the flip test whose peaks these are, `faces` how many were
     measured. `rank_points` and `rank_faces` are the rank correlations of expected and measured errors over points and
@@ -38,6 +38,7 @@ class ExpectedError:
 
     scale: tuple[float, ...]
     power: float
+    power_of_face: float
     lowest: float
     highest: float
     flip: str
@@ -48,7 +49,8 @@ class ExpectedError:
     def __post_init__(self) -> None:
         count = len(self.scale) if isinstance(self.scale, tuple) else 1
         checked.numbers(self.scale, "expected_error.scale", count, 0, 1e4)
-        checked.number(self.power, "expected_error.power", *_POWERS)
+        for name in ("power", "power_of_face"):
+            checked.number(getattr(self, name), f"expected_error.{name}", -_MOST_POWER, _MOST_POWER)
         checked.number(self.lowest, "expected_error.lowest", 1e-6, 10)
         checked.number(self.highest, "expected_error.highest", self.lowest, 10)
         checked.text(self.flip, "expected_error.flip", longest=20)
@@ -77,8 +79,8 @@ class ExpectedError:
 
     def of(self, peaks: FloatArray) -> FloatArray:
         """The expected errors `[..., K]` for peaks `[..., K]`, in percent; NaN where a peak is none."""
-        known = np.clip(np.asarray(peaks, dtype=np.float64), self.lowest, self.highest)
-        return np.asarray(np.array(self.scale) * known**-self.power)
+        terms = _terms(peaks, self.lowest, self.highest)
+        return np.asarray(np.array(self.scale) * np.exp(terms @ [-self.power, -self.power_of_face]))
 
 
 def fit(peaks: FloatArray, errors: FloatArray, groups: Sequence[str], flip: str, folds: int = 5) -> ExpectedError:
@@ -100,13 +102,13 @@ def fit(peaks: FloatArray, errors: FloatArray, groups: Sequence[str], flip: str,
     expected = cross_fitted(peaks, errors, groups, folds)
     both = known & np.isfinite(expected)
     mean = [np.nanmean(np.where(both, values, np.nan)[both.any(axis=1)], axis=1) for values in (expected, errors)]
-    scale, power = _fitted(peaks, errors)
-    low, high = np.quantile(peaks[known], (0.001, 0.999))
+    scale, powers, ends = _fitted(peaks, errors)
     return ExpectedError(
         scale=tuple(round(float(value), 4) for value in scale),
-        power=round(power, 4),
-        lowest=round(max(float(low), _LEAST_PEAK), 4),
-        highest=round(float(high), 4),
+        power=round(float(powers[0]), 4),
+        power_of_face=round(float(powers[1]), 4),
+        lowest=round(ends[0], 4),
+        highest=round(ends[1], 4),
         flip=flip,
         faces=count,
         rank_points=round(rank_correlation(expected[both], errors[both]), 3),
@@ -123,8 +125,8 @@ def cross_fitted(peaks: FloatArray, errors: FloatArray, groups: Sequence[str], f
     fold = np.array([fold_of[name] for name in groups])
     expected: FloatArray = np.full(np.shape(peaks), np.nan)
     for one in range(folds):
-        scale, power = _fitted(peaks[fold != one], errors[fold != one])
-        expected[fold == one] = scale * np.maximum(peaks[fold == one], _LEAST_PEAK) ** -power
+        scale, powers, ends = _fitted(peaks[fold != one], errors[fold != one])
+        expected[fold == one] = scale * np.exp(_terms(peaks[fold == one], *ends) @ -powers)
     return expected
 
 
@@ -138,28 +140,38 @@ def in_tenths(expected: FloatArray, errors: FloatArray) -> FloatArray:
     return np.array([(expected[both][one].mean(), errors[both][one].mean()) for one in np.array_split(order, 10)])
 
 
-def _fitted(peaks: FloatArray, errors: FloatArray) -> tuple[FloatArray, float]:
-    """`scale` `[K]` and `power`: the Poisson regression's, by halving the range in which the power lies.
+def _terms(peaks: FloatArray, lowest: float, highest: float) -> FloatArray:
+    """Logarithms `[..., K, 2]` of the peaks, and of their geometric mean over the face; NaN where a peak is none."""
+    logs = np.log(np.clip(np.asarray(peaks, dtype=np.float64), lowest, highest))
+    known = np.isfinite(logs)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(known, logs, 0.0).sum(axis=-1, keepdims=True) / known.sum(axis=-1, keepdims=True)
+    return np.stack([logs, np.broadcast_to(mean, logs.shape)], axis=-1)
 
-    For a power the scales follow: what is expected of a point sums up to its errors. The slope of the likelihood in the
-    power is then the sum of log(peak) * (expected - error).
+
+def _fitted(peaks: FloatArray, errors: FloatArray) -> tuple[FloatArray, FloatArray, tuple[float, float]]:
+    """`scale` `[K]`, the two powers, and the ends of the peaks: the Poisson regression's, by Newton's method.
+
+    For given powers the scales follow: what is expected of a point sums up to its errors.
     """
     known = np.isfinite(peaks) & np.isfinite(errors)
-    log_peak = np.log(np.where(known, np.maximum(peaks, _LEAST_PEAK), 1.0))
+    low, high = (max(float(end), 1e-6) for end in np.quantile(peaks[known], _ENDS))
+    terms = np.where(known[..., None], _terms(peaks, low, high), 0.0)
     measured = np.where(known, errors, 0.0)
-
-    def scale(power: float) -> FloatArray:
-        return np.asarray(measured.sum(axis=0) / np.maximum((known * np.exp(-power * log_peak)).sum(axis=0), 1e-12))
-
-    low, high = _POWERS
-    for _ in range(40):
-        middle = (low + high) / 2
-        expected = known * scale(middle) * np.exp(-middle * log_peak)
-        if (log_peak * (expected - measured)).sum() > 0:
-            low = middle
-        else:
-            high = middle
-    return scale(low), low
+    slopes = np.zeros(2)
+    for _ in range(50):
+        weight = known * np.exp(terms @ slopes)
+        scale = measured.sum(axis=0) / weight.sum(axis=0)
+        expected = scale * weight
+        middle = (expected[..., None] * terms).sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-12)[:, None]
+        centred = np.where(known[..., None], terms - middle, 0.0)
+        gradient = np.einsum("nk,nki->i", measured - expected, terms)
+        curvature = np.einsum("nk,nki,nkj->ij", expected, centred, centred)
+        step = np.linalg.lstsq(curvature, gradient, rcond=1e-9)[0].clip(-1, 1)  # peaks may all be alike
+        slopes = (slopes + step).clip(-_MOST_POWER, _MOST_POWER)
+        if np.abs(step).max() < 1e-9:
+            break
+    return np.asarray(scale), -slopes, (low, high)
 
 
 def rank_correlation(first: FloatArray, second: FloatArray) -> float:
