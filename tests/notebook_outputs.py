@@ -30,6 +30,7 @@ def run(path: Path, variables: dict[str, Any], **parameters: Any) -> list[list[d
     import matplotlib.pyplot as plt
 
     plt.switch_backend("agg")
+    show = plt.show
     content = json.loads(path.read_text(encoding="utf-8"))
     outputs: list[list[dict[str, Any]]] = []
     variables["__name__"] = "__main__"
@@ -45,6 +46,7 @@ def run(path: Path, variables: dict[str, Any], **parameters: Any) -> list[list[d
         shown += _figures(plt)
         said = [{"name": "stdout", "output_type": "stream", "text": text.getvalue().splitlines(keepends=True)}]
         outputs.append((said if text.getvalue() else []) + shown)
+    plt.show = show
     return outputs
 
 

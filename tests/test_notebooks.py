@@ -13,7 +13,7 @@ from notebook_outputs import run, same
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 KEPT = "124"
-"""Notebooks whose outputs are kept: a training is not the same on every machine. tests/notebook_outputs.py writes them."""
+"""Notebooks with kept outputs (a training is not the same everywhere). tests/notebook_outputs.py writes them."""
 
 
 def cells(path, kind="code"):
@@ -102,3 +102,22 @@ def test_train_evaluate_read(drawn_root, tmp_path):
     assert np.isfinite(variables["best_nme"])
     assert len(variables["validated"]) == 2
     assert np.hstack(variables["tiles"]).shape == (320, 4 * 320, 3)
+
+
+def test_predict():
+    pytest.importorskip("dlib", reason="no dlib here (pip install 'facelm[detect]')")
+    variables = execute("4_")
+    assert [len(one) for one in variables["predictions"]] == [1, 1, 1, 0]
+    assert variables["predictions"][-1].error
+    assert np.abs(variables["again"].landmarks - variables["prediction"].landmarks).max() < 8
+
+
+def test_own_data(tmp_path):
+    overrides = [*TINY, "trainer.max_epochs=1"]
+    variables = execute(
+        "5_", folder=str(tmp_path / "my faces"), faces=40, overrides=overrides, run_dir=str(tmp_path / "run")
+    )
+    assert (variables["inferred"], variables["checked"]) == (0, 0)
+    assert np.isfinite(variables["best_nme"])
+    assert variables["prediction"].landmarks.shape == (1, 9, 2)
+    assert variables["predictor"].scheme.mirror[:4] == (3, 2, 1, 0)
