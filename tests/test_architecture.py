@@ -36,6 +36,8 @@ STRANGERS = {"data": {"models", "evaluation"}, "models": {"data", "evaluation"}}
 ONLY_IN = {
     "wandb": {"loggers"},
     "matplotlib": {"evaluation.plots"},
+    "gradio": {"predict.demo_page"},
+    "pandas": {"predict"},
     "hydra": {"launch", "train", "evaluate"},
     "omegaconf": {"launch", "train", "evaluate"},
     "dlib": {"predict"},

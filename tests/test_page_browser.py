@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from browser import CHROMIUM, NO_CHROMIUM
 from facelm.cli import main
 from facelm.evaluation.kept import FILE, read_predictions, write_predictions
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
-
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here (Debian: apt-get install chromium)")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 
 WATCH = """<script>
 window.failures = [];
