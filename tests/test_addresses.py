@@ -84,7 +84,7 @@ def test_what_a_tracker_is_told(tmp_path):
     assert "s3cr3t" not in str(plan)
     assert str(tmp_path) not in str(plan.config)
     short = RunPlan(folder=tmp_path, experiment="x", overrides=(f"model.weights={public(KEYED)}",)).short_overrides()
-    assert short == ["weights=w-eea53406.pth"]
+    assert short == ["model.weights=w-eea53406.pth"]
 
 
 @pytest.mark.parametrize("program", ["train", "evaluate"])
