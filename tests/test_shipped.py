@@ -6,6 +6,7 @@ import csv
 import re
 import shlex
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ class TestShipped:
         card, twin = read_card(SHIPPED / f"{name}.safetensors"), read_card(TWINS[name])
         ((_, nme),) = ((of, nme) for of, nme in card.nme.items() if "twin" in of)
         assert list(twin.nme.values()) == [nme]
-        assert twin.spec == card.spec
+        assert replace(card.spec, expected_error=None) == twin.spec
+        assert card.spec.known_error  # measured with the twin, on the faces that it does not know
         with (ROOT / "results" / "300w.csv").open(encoding="utf-8") as file:
             dev = {row["weights"]: row["dev"] for row in csv.DictReader(file)}
         assert (dev[card.sha256[:12]], dev[twin.sha256[:12]]) == ("", f"{nme:.2f}")
