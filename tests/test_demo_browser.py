@@ -33,7 +33,7 @@ from facelm.predict.demo import LEAST, draw_examples  # noqa: E402
 from facelm.predict.demo_page import opened  # noqa: E402
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SAID = "document.querySelector('#said textarea').value"
+SAID = "(document.querySelector('#said textarea')?.value ?? '')"
 PICTURE = "document.querySelector('#picture img')"
 INPUT = "#given input[type=file]"
 
@@ -72,13 +72,16 @@ def faces(tmp_path: Path) -> list[Path]:
 
 def loaded(browser: Browser, address: str, width: int = 1400, height: int = 1000) -> Tab:
     tab = browser.open(address, width, height)
-    tab.wait(f"document.querySelector('{INPUT}') !== null")
+    parts = INPUT, "#said textarea", "#again", "#shown input", "#table", "#files"
+    for part in parts:  # a page that is still put together loses what is given to it
+        tab.wait(f"document.querySelector('{part}') !== null")
+    tab.wait("new Promise((done) => setTimeout(() => done(document.readyState === 'complete'), 500))")
     return tab
 
 
 def give(tab: Tab, path: Path, says: str) -> str:
     tab.upload(INPUT, path)
-    return str(tab.wait(f"{SAID}.includes({says!r}) && {SAID}"))
+    return str(tab.wait(f"{SAID}.includes({says!r}) && {SAID}", seconds=120))
 
 
 def on_picture(tab: Tab, x: float, y: float, natural: tuple[int, int]) -> None:
