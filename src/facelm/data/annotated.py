@@ -15,6 +15,7 @@ from facelm.data.all_cores import over_cores
 from facelm.data.w300.annotations import read_text, unplaced
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box
+from facelm.geometry.landmarks import LandmarkScheme
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,23 @@ def ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> Float
             f"{said}. Mark them as not labelled (visibility 0 in COCO, empty cells in a table), or leave the face out"
         )
     return (landmarks if order is None else landmarks[order]) - moved
+
+
+def order_of(names: tuple[str, ...], scheme: LandmarkScheme, where: str) -> list[int] | None:
+    """Where the scheme's points stand in the file `where` that names its own; None: as the scheme has them.
+
+    Raises:
+        ValueError: they are others.
+    """
+    if not names or not scheme.names or names == scheme.names:
+        return None
+    if sorted(names) != sorted(scheme.names):
+        odd = sorted(set(names) ^ set(scheme.names))
+        raise ValueError(
+            f"'{where}' names other points than the scheme {scheme.name}: {', '.join(odd[:6])} in one of them only. "
+            "facelm landmarks infer FILE writes the file's own scheme"
+        )
+    return [names.index(name) for name in scheme.names]
 
 
 def named(found: Iterable[Annotated]) -> dict[str, Annotated]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from facelm.data.all_cores import over_cores
-from facelm.data.annotated import Annotated, in_several, named, ordered, read_list, several
+from facelm.data.annotated import Annotated, in_several, named, order_of, ordered, read_list, several
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.face_arrays import FaceArrays
@@ -26,10 +26,10 @@ from facelm.data.photographs import Photographs
 from facelm.data.plausible import check_in_image, check_pixels, check_shape, doubts, told_doubtful
 from facelm.data.table import Table, read_table
 from facelm.data.w300.annotations import read_pts
-from facelm.data.watched import Watched
+from facelm.data.watched import Watched, options_of
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
-from facelm.geometry.landmarks import LandmarkScheme, get_scheme, plain_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +98,11 @@ class OwnFaces:
         return faces
 
     def watches(self, split: str, list_file: str | None = None) -> Watched:
-        """What `faces` rests on: all below `root`, and the split's file or folder; raises FileNotFoundError."""
-        path = self._path(split, self.files.get("train" if self.split_column else split))
-        listed = () if list_file is None else (Path(list_file).expanduser(),)
-        options = {name: value for name, value in vars(self).items() if name not in ("_photographs", "_by_name")}
-        options |= {"reader": type(self).__qualname__, "scheme": plain_scheme(self.scheme)}
-        folders, files = ((path,), ()) if path.is_dir() else ((), (path,))
-        return Watched(repr(sorted(options.items())), (self.root, *folders), (*files, *listed), below=True)
+        """What `faces` rests on: all below `root`, the split's files and folders; raises FileNotFoundError."""
+        where = several(self.files.get("train" if self.split_column else split))
+        paths = [self._path(split, one) for one in where] + ([Path(list_file).expanduser()] if list_file else [])
+        folders = (self.root, *(path for path in paths if path.is_dir()))
+        return Watched(options_of(self), folders, tuple(path for path in paths if not path.is_dir()), below=True)
 
     def find(self, split: str, list_file: str | None = None) -> tuple[FaceArrays, dict[str, Annotated | None]]:
         """The faces that can be used, and what is wrong with others, with the annotation where it could be read."""
@@ -122,11 +120,11 @@ class OwnFaces:
         """The faces of these names, and by name what is wrong with others."""
         faces: list[Face] = []
         wrong: dict[str, str] = {}
-        for name in names:
+        for name, one in ((name, found[name]) for name in names):
             try:
-                faces.append(self._face(name, found[name]))
+                faces.append(self._face(name, one))
             except (ValueError, OSError) as error:
-                wrong[name] = f"{found[name].where}: {error}"
+                wrong[name] = f"{one.where}: {error}"
         return FaceArrays.of(faces), wrong
 
     def subsets(self) -> list[str]:
@@ -201,7 +199,7 @@ class OwnFaces:
         file = read_coco(path, self.scheme.num_landmarks)
         for remark in file.remarks:
             log.warning(f"'{path}': {remark}")
-        order = self._order(file.names, str(path))
+        order = order_of(file.names, self.scheme, str(path))
         moved = self.first_pixel or 0
         found = [
             Annotated(
@@ -219,7 +217,7 @@ class OwnFaces:
 
     def _from_table(self, split: str, path: Path) -> tuple[list[Annotated], list[str]]:
         table = self._table(path)
-        order = self._order(table.names, str(path))
+        order = order_of(table.names, self.scheme, str(path))
         moved = self.first_pixel or 0
         return [
             Annotated(row.where, path, row.image_name, partial(ordered, row.landmarks, order, moved), row.box)
@@ -233,18 +231,6 @@ class OwnFaces:
             said = ", ".join(map(repr, unknown[:4]))
             raise ValueError(f"'{path}': the column {self.split_column!r} says {said}; known: {', '.join(SPLITS)}")
         return table
-
-    def _order(self, names: tuple[str, ...], where: str) -> list[int] | None:
-        """Where the scheme's points stand in a file that names its own; None: as the scheme has them."""
-        if not names or not self.scheme.names or names == self.scheme.names:
-            return None
-        if sorted(names) != sorted(self.scheme.names):
-            odd = sorted(set(names) ^ set(self.scheme.names))
-            raise ValueError(
-                f"'{where}' names other points than the scheme {self.scheme.name}: {', '.join(odd[:6])} in one of them "
-                "only. facelm landmarks infer FILE writes the file's own scheme"
-            )
-        return [names.index(name) for name in self.scheme.names]
 
     def _face(self, name: str, annotated: Annotated) -> Face:
         image = self.photograph(annotated)
