@@ -68,6 +68,15 @@ def test_cpu_benchmark(name, tables, capsys):
     assert capsys.readouterr().out.count("ratio") == tables
 
 
+@pytest.mark.slow
+def test_scale_benchmark(capsys):
+    from benchmarks.scale import main
+
+    main(["--quick"])
+    first, later = capsys.readouterr().out.splitlines()[-2:]
+    assert (first.split()[:2], later.split()[:2]) == (["1,200", "first"], ["1,200", "next"])
+
+
 def test_gpu_benchmark_on_the_cpu(tmp_path, capsys):
     from benchmarks.gpu import SETTINGS, main
 

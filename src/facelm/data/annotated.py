@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facelm.data.all_cores import over_cores
 from facelm.data.w300.annotations import read_text, unplaced
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box
+from facelm.geometry.landmarks import LandmarkScheme
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,22 @@ class Annotated:
     subsets: tuple[str, ...] = ()
 
 
+def each_read(read: Callable[[Path], Annotated], files: Sequence[Path]) -> tuple[list[Annotated], list[str]]:
+    """The faces of files that hold one each, read by all cores, and what is wrong with those that `read` refuses."""
+
+    def some(start: int, stop: int) -> tuple[list[Annotated], list[str]]:
+        found, problems = [], []
+        for file in files[start:stop]:
+            try:
+                found.append(read(file))
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+        return found, problems
+
+    parts = over_cores(some, len(files))
+    return [one for found, _ in parts for one in found], [said for _, problems in parts for said in problems]
+
+
 def ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> FloatArray:
     """The landmarks in the scheme's order, and counted from 0; raises ValueError for points that were never placed."""
     if said := unplaced(landmarks):
@@ -40,6 +58,23 @@ def ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> Float
             f"{said}. Mark them as not labelled (visibility 0 in COCO, empty cells in a table), or leave the face out"
         )
     return (landmarks if order is None else landmarks[order]) - moved
+
+
+def order_of(names: tuple[str, ...], scheme: LandmarkScheme, where: str) -> list[int] | None:
+    """Where the scheme's points stand in the file `where` that names its own; None: as the scheme has them.
+
+    Raises:
+        ValueError: they are others.
+    """
+    if not names or not scheme.names or names == scheme.names:
+        return None
+    if sorted(names) != sorted(scheme.names):
+        odd = sorted(set(names) ^ set(scheme.names))
+        raise ValueError(
+            f"'{where}' names other points than the scheme {scheme.name}: {', '.join(odd[:6])} in one of them only. "
+            "facelm landmarks infer FILE writes the file's own scheme"
+        )
+    return [names.index(name) for name in scheme.names]
 
 
 def named(found: Iterable[Annotated]) -> dict[str, Annotated]:

@@ -15,15 +15,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from facelm.data.annotated import Annotated, in_several, named, ordered, read_list, several
+from facelm.data.all_cores import over_cores
+from facelm.data.annotated import Annotated, in_several, named, order_of, ordered, read_list, several
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
 from facelm.data.photographs import Photographs
-from facelm.data.plausible import check_in_image, check_pixels, check_shape, told_doubtful
+from facelm.data.plausible import check_in_image, check_pixels, check_shape, doubts, told_doubtful
 from facelm.data.table import Table, read_table
 from facelm.data.w300.annotations import read_pts
+from facelm.data.watched import Watched, options_of
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme
@@ -80,7 +83,7 @@ class OwnFaces:
                 f"data.split_column={split_column} says which rows are val and test: leave out data.val and test"
             )
 
-    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+    def faces(self, split: str, list_file: str | None = None) -> FaceArrays:
         """The faces of a split, sorted by name: the photograph's path without ending, `:2` and on for its further ones.
 
         Raises:
@@ -89,25 +92,40 @@ class OwnFaces:
         """
         faces, problems = self.find(split, list_file)
         self._report(split, faces, list(problems))
-        points = {face.name: face.landmarks_image for face in faces} if self.judged else {}
-        if told := told_doubtful(points, self.scheme):
+        found = doubts(faces.landmarks_image, self.scheme) if self.judged else {}
+        if told := told_doubtful({faces[row].name: why for row, why in found.items()}):
             log.warning(f"{split}: {told}")
         return faces
 
-    def find(self, split: str, list_file: str | None = None) -> tuple[list[Face], dict[str, Annotated | None]]:
+    def watches(self, split: str, list_file: str | None = None) -> Watched:
+        """What `faces` rests on: all below `root`, the split's files and folders; raises FileNotFoundError."""
+        where = several(self.files.get("train" if self.split_column else split))
+        paths = [self._path(split, one) for one in where] + ([Path(list_file).expanduser()] if list_file else [])
+        folders = (self.root, *(path for path in paths if path.is_dir()))
+        return Watched(options_of(self), folders, tuple(path for path in paths if not path.is_dir()), below=True)
+
+    def find(self, split: str, list_file: str | None = None) -> tuple[FaceArrays, dict[str, Annotated | None]]:
         """The faces that can be used, and what is wrong with others, with the annotation where it could be read."""
         found, told = self._annotated(split)
         problems: dict[str, Annotated | None] = dict.fromkeys(told)
         if list_file is not None:
             listed = read_list(Path(list_file).expanduser(), found)
             found = {name: one for name, one in found.items() if name in listed}
-        faces = []
-        for name, annotated in sorted(found.items()):
+        names = sorted(found)
+        parts = over_cores(lambda start, stop: self._read(found, names[start:stop]), len(names))
+        problems |= {said: found[name] for _, wrong in parts for name, said in wrong.items()}
+        return FaceArrays.joined([faces for faces, _ in parts]), problems
+
+    def _read(self, found: Mapping[str, Annotated], names: Sequence[str]) -> tuple[FaceArrays, dict[str, str]]:
+        """The faces of these names, and by name what is wrong with others."""
+        faces: list[Face] = []
+        wrong: dict[str, str] = {}
+        for name, one in ((name, found[name]) for name in names):
             try:
-                faces.append(self._face(name, annotated))
+                faces.append(self._face(name, one))
             except (ValueError, OSError) as error:
-                problems[f"{annotated.where}: {error}"] = annotated
-        return faces, problems
+                wrong[name] = f"{one.where}: {error}"
+        return FaceArrays.of(faces), wrong
 
     def subsets(self) -> list[str]:
         """`val` and `test` where there are files for them."""
@@ -181,7 +199,7 @@ class OwnFaces:
         file = read_coco(path, self.scheme.num_landmarks)
         for remark in file.remarks:
             log.warning(f"'{path}': {remark}")
-        order = self._order(file.names, str(path))
+        order = order_of(file.names, self.scheme, str(path))
         moved = self.first_pixel or 0
         found = [
             Annotated(
@@ -199,7 +217,7 @@ class OwnFaces:
 
     def _from_table(self, split: str, path: Path) -> tuple[list[Annotated], list[str]]:
         table = self._table(path)
-        order = self._order(table.names, str(path))
+        order = order_of(table.names, self.scheme, str(path))
         moved = self.first_pixel or 0
         return [
             Annotated(row.where, path, row.image_name, partial(ordered, row.landmarks, order, moved), row.box)
@@ -213,18 +231,6 @@ class OwnFaces:
             said = ", ".join(map(repr, unknown[:4]))
             raise ValueError(f"'{path}': the column {self.split_column!r} says {said}; known: {', '.join(SPLITS)}")
         return table
-
-    def _order(self, names: tuple[str, ...], where: str) -> list[int] | None:
-        """Where the scheme's points stand in a file that names its own; None: as the scheme has them."""
-        if not names or not self.scheme.names or names == self.scheme.names:
-            return None
-        if sorted(names) != sorted(self.scheme.names):
-            odd = sorted(set(names) ^ set(self.scheme.names))
-            raise ValueError(
-                f"'{where}' names other points than the scheme {self.scheme.name}: {', '.join(odd[:6])} in one of them "
-                "only. facelm landmarks infer FILE writes the file's own scheme"
-            )
-        return [names.index(name) for name in self.scheme.names]
 
     def _face(self, name: str, annotated: Annotated) -> Face:
         image = self.photograph(annotated)
@@ -260,7 +266,7 @@ class OwnFaces:
             raise ValueError("there is no photograph of the same name beside it")
         return self._photographs.find(annotated.image_name, annotated.file)
 
-    def _report(self, split: str, faces: list[Face], problems: list[str]) -> None:
+    def _report(self, split: str, faces: Sequence[Face], problems: list[str]) -> None:
         lines = "".join(f"\n  {problem}" for problem in problems[:200])
         text = f"{len(problems):,} of {len(faces) + len(problems):,} faces of '{split}' cannot be used:{lines}\n"
         if problems and self.on_error == "raise":
