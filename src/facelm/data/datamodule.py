@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from facelm import checked
 from facelm.data.augment import Augmentation
-from facelm.data.cache import open_cache
+from facelm.data.caching import Part, cache_kind, cached, chosen
+from facelm.data.coding import QUALITY, Jpeg
 from facelm.data.dataset import FaceDataset, ImageSource
 from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hash, name_hashes
 from facelm.data.framing import EvaluationCrop, Framing, Surroundings
@@ -37,8 +38,9 @@ class FaceDataModule(L.LightningDataModule):
     coordinates into 0-based ones, 0 uses them as they are (as the references do); `first_pixel` and
     `exif`: see `index_faces`.
 
-    With `cache="disk"`, `setup` decodes every photograph once into `cache_dir` (`cache.py`), training faces at most
-    `cache_size` pixels large and validation faces as the very crops; `faces_loader` always reads the photographs.
+    With `cache` raw or jpeg (of `cache_quality`), `setup` decodes every photograph once into `cache_dir` (`cache.py`),
+    training faces at most `cache_size` pixels large and validation faces as the very crops; with auto it chooses one of
+    them, which `cache` then says. `faces_loader` always reads the photographs.
     """
 
     def __init__(
@@ -62,15 +64,14 @@ class FaceDataModule(L.LightningDataModule):
         on_error: Literal["raise", "skip"] = "raise",
         hold_out: float = 0.1,
         drop_last: bool = False,
-        cache: Literal["none", "disk"] = "none",
+        cache: Literal["none", "raw", "jpeg", "auto", "disk"] = "none",
         cache_dir: str | None = None,
         cache_size: int = 512,
+        cache_quality: int = QUALITY,
         seed: int = 0,
         source: FaceSource | None = None,
     ) -> None:
         super().__init__()
-        if cache not in ("none", "disk"):
-            raise ValueError(f"data.cache={cache!r} is none of none, disk")
         for key, faces in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if faces < 1:
                 raise ValueError(f"data.{key}={faces}: a batch holds at least one face")
@@ -89,9 +90,10 @@ class FaceDataModule(L.LightningDataModule):
         self.val_list = val_list
         self.hold_out = hold_out
         self.drop_last = drop_last
-        self.cache = cache
+        self.cache = self._asked_cache = cache_kind(cache)
         self.cache_dir = cache_dir
         self.cache_size = cache_size
+        self.cache_quality = Jpeg(cache_quality).quality
         self.seed = seed
         self.source: FaceSource = source or W300Faces(
             self.root,
@@ -120,8 +122,7 @@ class FaceDataModule(L.LightningDataModule):
         self._fingerprint = data_fingerprint(self.train_faces)
         validated = f"{len(self.val_faces)} validate ({self.val_name})" if self.val_faces else "none validate"
         log.info(f"{len(self.train_faces)} faces train, {validated}")
-        self._train_source = self._source(self.train_faces, self.augmentation)
-        self._val_source = self._source(self.val_faces, None) if self.val_faces else None
+        self._train_source, self._val_source = self._sources()
 
     def train_dataloader(self) -> Loader:
         """Augmented crops in an order that depends on (seed, epoch) alone.
@@ -215,14 +216,19 @@ class FaceDataModule(L.LightningDataModule):
     def _partition(self) -> Partition:
         return partition(self.source, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
 
-    def _source(self, faces: list[Face], augmentation: Augmentation | None) -> ImageSource | None:
-        """The crop cache of `faces`, built if need be; None to read the photographs."""
-        if self.cache == "none":
-            return None
-        framing: Framing = EvaluationCrop(self.crop_size, self.crop_scale)
+    def _sources(self) -> tuple[ImageSource | None, ImageSource | None]:
+        """Where training and validation faces are read from: crop caches, built if need be; None: the photographs."""
+        parts: list[Part] = [(self.train_faces, self._framing(self.augmentation))]
+        parts += [(self.val_faces, self._framing(None))] if self.val_faces else []
+        self.cache = chosen(self._asked_cache, parts, self.cache_dir, self.cache_quality)
+        train, *val = (cached(self.cache, part, self.cache_dir, self.cache_quality) for part in parts)
+        return train, val[0] if val else None
+
+    def _framing(self, augmentation: Augmentation | None) -> Framing:
+        """What is stored of faces that are augmented so, or not at all."""
         if augmentation:
-            framing = Surroundings(self.crop_scale * augmentation.geometry.reach, self.cache_size)
-        return open_cache(faces, framing, self.cache_dir)
+            return Surroundings(self.crop_scale * augmentation.geometry.reach, self.cache_size)
+        return EvaluationCrop(self.crop_size, self.crop_scale)
 
     def _dataset(
         self, faces: list[Face], augmentation: Augmentation | None, source: ImageSource | None = None
