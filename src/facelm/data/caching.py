@@ -53,12 +53,11 @@ def chosen(kind: str, parts: Sequence[Part], folder: str | None, quality: int = 
             return name
     place = Path(folder).expanduser() if folder else default_folder()
     raw = sum(estimated_bytes(*part, RAW) for part in parts)
-    here, free = memory(), free_bytes(place)
-    kind = "raw" if raw <= min(here, free) / 2 else "jpeg"
+    (room, what) = min((memory(), "memory"), (free_bytes(place), "free disk"))
+    kind = "raw" if raw <= room / 2 else "jpeg"
     log.info(
         f"data.cache=auto: {kind}, since raw faces would take about {raw / 1e9:.3g} GB, "
-        f"{'at most' if kind == 'raw' else 'more than'} half of the memory ({here / 1e9:.3g} GB) "
-        f"{'and' if kind == 'raw' else 'or'} of the free disk ({free / 1e9:.3g} GB)"
+        f"{'at most' if kind == 'raw' else 'more than'} half of the {what} ({room / 1e9:.3g} GB)"
     )
     return kind
 

@@ -277,7 +277,7 @@ class FaceDataModule(L.LightningDataModule):
             epoch = loop.epoch_progress.current.processed
             between_epochs = epoch == loop.epoch_progress.current.started
             batches = 0 if between_epochs else loop.epoch_loop.batch_progress.current.ready
-        return {"epoch": epoch, "batches": batches, **self._order(), "validated": self.validated}
+        return {"epoch": epoch, "batches": batches, **self._order(), "validated": self.validated, "cache": self.cache}
 
     @property
     def validated(self) -> str:
@@ -291,11 +291,11 @@ class FaceDataModule(L.LightningDataModule):
             ValueError: seed, faces or global batch differ from the checkpoint's, so the batches would not be the rest
                 of its run.
         """
-        now = self._order()
+        now = self._order() | ({"cache": self.cache} if self._asked_cache == "auto" else {})
         if changed := [key for key in now if key in position and position[key] != now[key]]:
             told = ", ".join(f"{key} {position[key]}, now {now[key]}" for key in changed)
             raise ValueError(
-                f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data and data.batch_size x "
+                f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data, cache and data.batch_size x "
                 "devices x trainer.accumulate_grad_batches as they were, or start a new run from the weights alone "
                 "with model.weights=PATH"
             )

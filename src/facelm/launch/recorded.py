@@ -19,6 +19,7 @@ from facelm import checked
 from facelm.addresses import CUT, shareable
 from facelm.configs import CONF_DIR
 from facelm.launch.jobs import key_of, read_record
+from facelm.launch.same_faces import FACTS
 
 Check = Callable[[object, str], Any]
 
@@ -80,6 +81,14 @@ def recorded_root(run: Path) -> str | None:
     said = read_record(run).get("data_root")
     root = None if said is None else str(recorded_data({"data": {"root": said}})["root"])
     return root if root is not None and Path(root).is_dir() else None
+
+
+def recorded_cache(run: Path) -> str | None:
+    """What `data.cache=auto` came to in a run, as its facts.json says it; None where it does not."""
+    try:
+        return checked.one_of(checked.read_json(run / FACTS)["cache"], "the recorded cache", ("none", "raw", "jpeg"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def recorded_group(record: Mapping[str, Any]) -> str | None:
