@@ -138,9 +138,7 @@ class TestAuto:
     def parts(self, faces):
         return [(faces[:4], TRAINING), (faces[4:], EvaluationCrop(64, 1.25))]
 
-    @pytest.mark.parametrize(
-        ("memory", "free", "kind"), [(1e9, 1e9, "raw"), (1e6, 1e9, "jpeg"), (1e9, 1e6, "jpeg")]
-    )
+    @pytest.mark.parametrize(("memory", "free", "kind"), [(1e9, 1e9, "raw"), (1e6, 1e9, "jpeg"), (1e9, 1e6, "jpeg")])
     def test_raw_while_it_is_small(self, parts, folder, monkeypatch, caplog, memory, free, kind):
         monkeypatch.setattr(caching, "memory", lambda: memory)
         monkeypatch.setattr(caching, "free_bytes", lambda _: free)

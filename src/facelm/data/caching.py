@@ -51,15 +51,22 @@ def chosen(kind: str, parts: Sequence[Part], folder: str | None, quality: int = 
         if all(cache_path(*part, folder, coding_of(name, quality)).is_file() for part in parts):
             log.info(f"data.cache=auto: {name}, which is there already")
             return name
-    place = Path(folder).expanduser() if folder else default_folder()
+    kind, why = raw_or_jpeg(parts, Path(folder).expanduser() if folder else default_folder())
+    log.info(f"data.cache=auto: {kind}, since {why}")
+    return kind
+
+
+def raw_or_jpeg(parts: Sequence[Part], place: Path) -> tuple[str, str]:
+    """`raw` while that takes at most half of the memory and of what is free at `place`, else `jpeg`; and why.
+
+    Raises:
+        OSError, ValueError: a photograph cannot be read.
+    """
     raw = sum(estimated_bytes(*part, RAW) for part in parts)
     (room, what) = min((memory(), "memory"), (free_bytes(place), "free disk"))
     kind = "raw" if raw <= room / 2 else "jpeg"
-    log.info(
-        f"data.cache=auto: {kind}, since raw faces would take about {raw / 1e9:.3g} GB, "
-        f"{'at most' if kind == 'raw' else 'more than'} half of the {what} ({room / 1e9:.3g} GB)"
-    )
-    return kind
+    limit = f"{'at most' if kind == 'raw' else 'more than'} half of the {what} ({room / 1e9:.3g} GB)"
+    return kind, f"raw faces would take about {raw / 1e9:.3g} GB, {limit}"
 
 
 def cached(kind: str, part: Part, folder: str | None, quality: int = QUALITY) -> ImageSource | None:

@@ -103,7 +103,7 @@ class Jpeg:
 
     def decode(self, stored: NDArray[np.uint8], width: int, height: int) -> Image:
         """Decoded anew, outside Python's lock; its header is asked first, so that no file can ask for any memory."""
-        said = header_size(io.BytesIO(stored), "the stored crop")
+        said = header_size(io.BytesIO(stored.tobytes()), "the stored crop")
         pixels = cv2.imdecode(stored, cv2.IMREAD_COLOR) if said == (width, height) else None
         if pixels is None:
             raise ValueError(f"the stored crop is no JPEG of {width} x {height} pixels")

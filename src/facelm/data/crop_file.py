@@ -68,9 +68,13 @@ class Crops:
 
 def lengths(rows: Rows) -> NDArray[np.int64]:
     """Bytes of each crop `[N]`."""
-    if rows.dtype.names and "length" in rows.dtype.names:
-        return rows["length"].astype(np.int64)
-    return rows["width"].astype(np.int64) * rows["height"] * 3
+    coded = has_length(rows)
+    return np.asarray(rows["length"] if coded else 3 * rows["width"].astype(np.int64) * rows["height"], np.int64)
+
+
+def has_length(rows: Rows) -> bool:
+    """Whether the rows say how many bytes each crop has; else it is three a pixel."""
+    return "length" in (rows.dtype.names or ())
 
 
 def end_of(rows: Rows) -> int:
@@ -107,7 +111,7 @@ def write_crops(
         row = rows[index]
         row["height"], row["width"] = shape[:2]
         row["offset"], row["checksum"], row["image_from_stored"] = start, checksum, image_from_stored
-        if "length" in row.dtype.names:
+        if has_length(rows):
             row["length"] = coded.size
         write_at(descriptor, coded, start)
         start += coded.size

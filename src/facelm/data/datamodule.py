@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,10 @@ from facelm import checked
 from facelm.data.augment import Augmentation
 from facelm.data.caching import Part, cache_kind, cached, chosen
 from facelm.data.coding import QUALITY, Jpeg
-from facelm.data.dataset import FaceDataset, ImageSource
-from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hash, name_hashes
-from facelm.data.framing import EvaluationCrop, Framing, Surroundings
-from facelm.data.partition import Partition, partition
+from facelm.data.dataset import FaceDataset, ImageSource, Originals, Photographs
+from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hashes
+from facelm.data.framing import EvaluationCrop, Surroundings
+from facelm.data.partition import Partition, measured, partition
 from facelm.data.sampler import EpochBatches
 from facelm.data.w300.source import W300Faces
 from facelm.data.workers import PatientLoader
@@ -32,9 +32,7 @@ Loader = DataLoader[dict[str, Any]]
 class FaceDataModule(L.LightningDataModule):
     """Train and validation faces of `source`, or of a 300W tree under `root`.
 
-    What validates: see `partition`, whose `share` is `hold_out`.
-
-    `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
+    What validates: see `partition`, whose `share` is `hold_out`. `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
     coordinates into 0-based ones, 0 uses them as they are (as the references do); `first_pixel` and
     `exif`: see `index_faces`.
 
@@ -185,18 +183,8 @@ class FaceDataModule(L.LightningDataModule):
         Raises:
             FileNotFoundError: neither a list nor a subset, and `hold_out` is 0.
         """
-        parts: list[tuple[str, list[Face]]] = []
-        if self.val_list:
-            parts.append(("val", self.source.faces("train", self.val_list)))
-        parts += [(name, self.source.faces(name)) for name in self.source.subsets()]
-        if not parts and self._known_held_out is not None:
-            faces = self.source.faces("train", self.train_list)
-            parts.append(("held-out", [face for face in faces if name_hash(face.name) in self._known_held_out]))
-        elif not parts and self.hold_out:
-            parts.append(("held-out", self.val_faces or self._partition().val))
-        if not parts:
-            raise FileNotFoundError(self.source.nothing_to_evaluate())
-        return [face for _, faces in parts for face in faces], [name for name, faces in parts for _ in faces]
+        share = (lambda: self.val_faces or self._partition().val) if self.hold_out else None
+        return measured(self.source, self.train_list, self.val_list, self._known_held_out, share)
 
     def held_out(self, names: Container[int]) -> None:
         """Says which faces a training held out, by `name_hashes`: the share of today's faces may be others."""
@@ -217,18 +205,27 @@ class FaceDataModule(L.LightningDataModule):
         return partition(self.source, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
 
     def _sources(self) -> tuple[ImageSource | None, ImageSource | None]:
-        """Where training and validation faces are read from: crop caches, built if need be; None: the photographs."""
-        parts: list[Part] = [(self.train_faces, self._framing(self.augmentation))]
-        parts += [(self.val_faces, self._framing(None))] if self.val_faces else []
+        """Caches of the faces that train and that validate, built if need be; None: the photographs."""
+        parts: list[Part] = [(self.train_faces, self.surroundings if self.augmentation else self.crop)]
+        parts += [(self.val_faces, self.crop)] if self.val_faces else []
         self.cache = chosen(self._asked_cache, parts, self.cache_dir, self.cache_quality)
         train, *val = (cached(self.cache, part, self.cache_dir, self.cache_quality) for part in parts)
         return train, val[0] if val else None
 
-    def _framing(self, augmentation: Augmentation | None) -> Framing:
-        """What is stored of faces that are augmented so, or not at all."""
-        if augmentation:
-            return Surroundings(self.crop_scale * augmentation.geometry.reach, self.cache_size)
+    @property
+    def crop(self) -> EvaluationCrop:
+        """What a cache stores of faces that are not augmented."""
         return EvaluationCrop(self.crop_size, self.crop_scale)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What a cache stores of faces that train; without an augmentation as far as the undisturbed crop reaches."""
+        reach = self.augmentation.geometry.reach if self.augmentation else self.crop.reach / self.crop_scale
+        return Surroundings(self.crop_scale * reach, self.cache_size)
+
+    def originals(self, faces: Sequence[Face]) -> Originals:
+        """What `faces` are measured on and shown from."""
+        return Photographs(faces)
 
     def _dataset(
         self, faces: list[Face], augmentation: Augmentation | None, source: ImageSource | None = None
@@ -240,7 +237,7 @@ class FaceDataModule(L.LightningDataModule):
             scheme=self.scheme,
             augmentation=augmentation,
             seed=self.seed,
-            source=source,
+            source=source or self.originals(faces),
         )
 
     def _loader(self, dataset: FaceDataset, batches: EpochBatches) -> Loader:

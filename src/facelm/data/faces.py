@@ -51,9 +51,12 @@ class FaceSource(Protocol):
     `group` in a sentence.
     """
 
-    published: tuple[str, ...]
-    validates: tuple[str, tuple[str, ...]]
-    grouped: str
+    @property
+    def published(self) -> tuple[str, ...]: ...
+    @property
+    def validates(self) -> tuple[str, tuple[str, ...]]: ...
+    @property
+    def grouped(self) -> str: ...
 
     def faces(self, split: str, list_file: str | None = None) -> list[Face]:
         """The faces of `train` or of a subset, sorted by name; of a list file, those alone that it names.

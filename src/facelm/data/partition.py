@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import numpy as np
 
-from facelm.data.faces import Face, FaceSource
+from facelm.data.faces import Face, FaceSource, name_hash
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,35 @@ def partition(
         )
     _warn_of_leaks(source, train, val)
     return Partition(train, val, name)
+
+
+def measured(
+    source: FaceSource,
+    train_list: str | None,
+    val_list: str | None,
+    known: Container[int] | None,
+    share: Callable[[], list[Face]] | None,
+) -> tuple[list[Face], list[str]]:
+    """(faces, the subset of each) of `val_list` and every evaluation subset that is there.
+
+    With neither, the training faces whose `name_hash` is among `known`, or else the `share` that is held out.
+
+    Raises:
+        FileNotFoundError: none of these.
+    """
+    parts: list[tuple[str, list[Face]]] = []
+    if val_list:
+        parts.append(("val", source.faces("train", val_list)))
+    parts += [(name, source.faces(name)) for name in source.subsets()]
+    if not parts and known is not None:
+        parts.append(
+            ("held-out", [face for face in source.faces("train", train_list) if name_hash(face.name) in known])
+        )
+    elif not parts and share:
+        parts.append(("held-out", share()))
+    if not parts:
+        raise FileNotFoundError(source.nothing_to_evaluate())
+    return [face for _, faces in parts for face in faces], [name for name, faces in parts for _ in faces]
 
 
 def hold_out(source: FaceSource, faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:

@@ -35,6 +35,7 @@ def _path(value: object, name: str) -> str | None:
 
 DATA: Mapping[str, Check] = {
     "root": lambda value, name: checked.text(value, name, longest=4096),
+    "file": _path,
     "annotations": lambda value, name: checked.one_of(value, name, ("auto", "pts", "txt", "json", "csv", "mat")),
     "annotations_at": _path,
     "train": _path,
@@ -80,7 +81,7 @@ def recorded_root(run: Path) -> str | None:
     """
     said = read_record(run).get("data_root")
     root = None if said is None else str(recorded_data({"data": {"root": said}})["root"])
-    return root if root is not None and Path(root).is_dir() else None
+    return root if root is not None and Path(root).exists() else None
 
 
 def recorded_cache(run: Path) -> str | None:
