@@ -72,9 +72,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{out}: {total:,} faces, {out.stat().st_size / 1e6:,.1f} MB")
     chosen = [one for one in overrides if one.startswith("experiment=")]
     scheme = "landmarks=file landmarks.file=FILE" if _is_own(data.scheme) else f"landmarks={data.scheme.name}"
-    print(
-        f"to train: {' '.join(['python -m facelm.train', *chosen, 'data=packed', quoted('data.file', str(out)), scheme])}"
-    )
+    words = [*chosen, "data=packed", quoted("data.file", str(out)), scheme]
+    print(f"to train: python -m facelm.train {' '.join(words)}")
     return 0
 
 

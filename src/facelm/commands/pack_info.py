@@ -21,7 +21,13 @@ def is_pack(path: Path) -> bool:
 
 
 def about_pack(path: Path, verify: bool, scheme: Path | None) -> int:
-    """Prints what is in it; `verify` reads every crop and names damaged faces, `scheme` is written as YAML; 1: damage."""
+    """Prints what is in it; `verify` reads every crop and names damaged faces (then it returns 1).
+
+    `scheme` is a file to write the landmark scheme to.
+
+    Raises:
+        OSError, ValueError: the file is no pack, or damaged; FileExistsError: `scheme` is there.
+    """
     from facelm.data.faces import data_fingerprint
     from facelm.data.pack import Pack
 

@@ -32,9 +32,9 @@ Loader = DataLoader[dict[str, Any]]
 class FaceDataModule(L.LightningDataModule):
     """Train and validation faces of `source`, or of a 300W tree under `root`.
 
-    What validates: see `partition`, whose `share` is `hold_out`. `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
-    coordinates into 0-based ones, 0 uses them as they are (as the references do); `first_pixel` and
-    `exif`: see `index_faces`.
+    What validates: see `partition`, whose `share` is `hold_out`. `batch_size` is per device. `crop_size` and
+    `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based coordinates into 0-based ones, 0 uses them
+    as they are (as the references do); `first_pixel` and `exif`: see `index_faces`.
 
     With `cache` raw or jpeg (of `cache_quality`), `setup` decodes every photograph once into `cache_dir` (`cache.py`),
     training faces at most `cache_size` pixels large and validation faces as the very crops; with auto it chooses one of
@@ -292,9 +292,9 @@ class FaceDataModule(L.LightningDataModule):
         if changed := [key for key in now if key in position and position[key] != now[key]]:
             told = ", ".join(f"{key} {position[key]}, now {now[key]}" for key in changed)
             raise ValueError(
-                f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data, cache and data.batch_size x "
-                "devices x trainer.accumulate_grad_batches as they were, or start a new run from the weights alone "
-                "with model.weights=PATH"
+                f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data, data.cache and "
+                "data.batch_size x devices x trainer.accumulate_grad_batches as they were, or start a new run from the "
+                "weights alone with model.weights=PATH"
             )
         self._resumed = {"epoch": position["epoch"], "batches": position["batches"]}
 

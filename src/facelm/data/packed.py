@@ -51,7 +51,7 @@ class PackedFaces:
         if (have.num_landmarks, have.names, have.mirror) != (want.num_landmarks, want.names, want.mirror):
             raise ValueError(
                 f"'{self.path}' holds faces of the scheme {have.name}, {have.num_landmarks} points, and the run has "
-                f"{want.name}: give landmarks={have.name}, or the file that facelm info {self.path} --scheme FILE writes"
+                f"{want.name}: give landmarks={have.name}, or the file that facelm info PACK --scheme FILE writes"
             )
         if pack.facts.pixel_origin != self.pixel_origin:
             raise ValueError(
@@ -101,8 +101,8 @@ class PackedFaces:
     def nothing_to_evaluate(self) -> str:
         """That it holds faces for training alone."""
         return (
-            f"nothing to evaluate in '{self.path}': it holds training faces only. Give data.val_list=FILE for a list of "
-            "them; without any data.* a run is measured on the faces that validated it"
+            f"nothing to evaluate in '{self.path}': it holds training faces only. Give data.val_list=FILE for a list "
+            "of them; without any data.* a run is measured on the faces that validated it"
         )
 
     @cached_property
@@ -162,8 +162,8 @@ class PackedFaceDataModule(FaceDataModule):
         wanted, stored = self.crop, self._packed_faces.pack.facts.crop
         if wanted != stored:
             raise ValueError(
-                f"'{self._packed_faces.path}' holds crops of {stored.crop_size} pixels and scale {stored.crop_scale:g}, and "
-                f"here they have {self.crop_size} and {self.crop_scale:g}: facelm pack DATA crop.size={self.crop_size} "
+                f"'{self.root}' holds crops of {stored.crop_size} pixels and scale {stored.crop_scale:g}, and here "
+                f"they have {self.crop_size} and {self.crop_scale:g}: facelm pack DATA crop.size={self.crop_size} "
                 f"crop.scale={self.crop_scale:g} --out FILE makes such a pack"
             )
         return PackedCrops(self._packed_faces.pack, KINDS[1], [number_of(face) for face in faces])
@@ -180,7 +180,7 @@ class PackedFaceDataModule(FaceDataModule):
         needed = self.crop_scale * augmentation.geometry.reach
         if needed > crops.reach + 1e-9:
             raise ValueError(
-                f"'{self._packed_faces.path}' holds what lies up to {crops.reach:.4f} sides of the box from a face, and this "
+                f"'{self.root}' holds what lies up to {crops.reach:.4f} sides of the box from a face, and this "
                 f"augmentation reaches {needed:.4f}: make a pack with it, facelm pack DATA experiment=NAME --out FILE"
             )
         return crops
