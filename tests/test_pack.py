@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -250,3 +252,29 @@ def test_killed_while_it_is_written(drawn_root, tmp_path):
     assert facelm(command) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["a.pack"]
     assert len(Pack(out).faces) == 38
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_docs(drawn_root, tmp_path):
+    """As docs/data.md has them, but for the data and a tiny network; without the tree; then the run is measured."""
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    block = re.search(r"## One file instead of a tree.*?```\n(.*?)```", page, re.DOTALL)[1]
+    (tmp_path / "data").mkdir()
+    shutil.copytree(drawn_root, tmp_path / "data" / "300w")
+    small = ["crop.size=64", "data.cache_size=128"]
+    more = [small, [], [*TINY, *small, "trainer.max_epochs=1", "data.stage_to=node", "data.num_workers=2"]]
+    for command, words in zip(block.strip().splitlines(), more, strict=True):
+        program, *said = [*shlex.split(command), *words]
+        start = [sys.executable, *said] if program == "python" else [sys.executable, "-m", "facelm.cli", *said]
+        done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        if "info" in said:
+            shutil.rmtree(tmp_path / "data")
+    (run,) = (tmp_path / "outputs" / "hrnetv2_w18").iterdir()
+    assert len(list((tmp_path / "node").glob("*.pack"))) == 1
+    words = [f"checkpoint={run}", "device=cpu", "report_dir=again"]
+    done = subprocess.run(
+        [sys.executable, "-m", "facelm.evaluate", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "again" / "per_face.csv").read_text() == (run / "report" / "per_face.csv").read_text()
