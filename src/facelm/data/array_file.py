@@ -117,7 +117,7 @@ def _checksum(file: BinaryIO, text: bytes, length: int) -> int:
 
 
 def _bytes(one: NDArray[Any]) -> memoryview:
-    return memoryview(one.reshape(-1).view(np.uint8))
+    return one.reshape(-1).view(np.uint8).data
 
 
 def _padded(size: int) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -15,6 +16,7 @@ from facelm import checked
 from facelm.data.augment import Augmentation
 from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset, ImageSource
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hash, name_hashes
 from facelm.data.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.partition import Partition, partition
@@ -102,8 +104,7 @@ class FaceDataModule(L.LightningDataModule):
             exif=exif,
             on_error=on_error,
         )
-        self.train_faces: list[Face] = []
-        self.val_faces: list[Face] = []
+        self.train_faces = self.val_faces = FaceArrays.of([])
         self.val_name = ""
         self._fingerprint = ""
         self._train_source: ImageSource | None = None
@@ -176,7 +177,7 @@ class FaceDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
         )
 
-    def evaluation_faces(self) -> tuple[list[Face], list[str]]:
+    def evaluation_faces(self) -> tuple[FaceArrays, list[str]]:
         """(faces, the subset of each) of the validation list and every evaluation subset on disk.
 
         With neither, those that are held out of training, or `held_out` says were.
@@ -184,28 +185,31 @@ class FaceDataModule(L.LightningDataModule):
         Raises:
             FileNotFoundError: neither a list nor a subset, and `hold_out` is 0.
         """
-        parts: list[tuple[str, list[Face]]] = []
+        parts: list[tuple[str, FaceArrays]] = []
         if self.val_list:
-            parts.append(("val", self.source.faces("train", self.val_list)))
-        parts += [(name, self.source.faces(name)) for name in self.source.subsets()]
+            parts.append(("val", FaceArrays.of(self.source.faces("train", self.val_list))))
+        parts += [(name, FaceArrays.of(self.source.faces(name))) for name in self.source.subsets()]
         if not parts and self._known_held_out is not None:
-            faces = self.source.faces("train", self.train_list)
-            parts.append(("held-out", [face for face in faces if name_hash(face.name) in self._known_held_out]))
+            faces = FaceArrays.of(self.source.faces("train", self.train_list))
+            held_out = [name_hash(name) in self._known_held_out for name in faces.names()]
+            parts.append(("held-out", faces[np.array(held_out, np.bool_)]))
         elif not parts and self.hold_out:
             parts.append(("held-out", self.val_faces or self._partition().val))
         if not parts:
             raise FileNotFoundError(self.source.nothing_to_evaluate())
-        return [face for _, faces in parts for face in faces], [name for name, faces in parts for _ in faces]
+        return FaceArrays.joined([faces for _, faces in parts]), [
+            name for name, faces in parts for _ in range(len(faces))
+        ]
 
     def held_out(self, names: Container[int]) -> None:
         """Says which faces a training held out, by `name_hashes`: the share of today's faces may be others."""
         self._known_held_out = names
 
-    def faces_loader(self, faces: list[Face]) -> Loader:
+    def faces_loader(self, faces: Sequence[Face]) -> Loader:
         """Evaluation crops of `faces`, on one device."""
         return self._loader(self._dataset(faces, None), EpochBatches(len(faces), self.eval_batch_size, shuffle=False))
 
-    def _evaluation_loader(self, faces: list[Face], source: ImageSource | None = None) -> Loader:
+    def _evaluation_loader(self, faces: Sequence[Face], source: ImageSource | None = None) -> Loader:
         """Evaluation crops of `faces` in their order, each rank its part."""
         batches = EpochBatches(
             len(faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
@@ -215,7 +219,7 @@ class FaceDataModule(L.LightningDataModule):
     def _partition(self) -> Partition:
         return partition(self.source, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
 
-    def _source(self, faces: list[Face], augmentation: Augmentation | None) -> ImageSource | None:
+    def _source(self, faces: Sequence[Face], augmentation: Augmentation | None) -> ImageSource | None:
         """The crop cache of `faces`, built if need be; None to read the photographs."""
         if self.cache == "none":
             return None
@@ -225,7 +229,7 @@ class FaceDataModule(L.LightningDataModule):
         return open_cache(faces, framing, self.cache_dir)
 
     def _dataset(
-        self, faces: list[Face], augmentation: Augmentation | None, source: ImageSource | None = None
+        self, faces: Sequence[Face], augmentation: Augmentation | None, source: ImageSource | None = None
     ) -> FaceDataset:
         return FaceDataset(
             faces,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
 from facelm.data.w300.index import index_faces, present_subsets
 
@@ -24,9 +25,9 @@ class W300Faces:
 
     def __init__(self, root: Path, **how: Any) -> None:
         self.root = root
-        self._index: Callable[..., list[Face]] = partial(index_faces, root, **how)
+        self._index: Callable[..., FaceArrays] = partial(index_faces, root, **how)
 
-    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+    def faces(self, split: str, list_file: str | None = None) -> FaceArrays:
         """The faces of a split, sorted by name, see `index_faces`."""
         return self._index(split, list_file=list_file)
 
