@@ -19,6 +19,7 @@ from facelm.data.dataset import FaceDataset, ImageSource
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hash, name_hashes
 from facelm.data.framing import EvaluationCrop, Framing, Surroundings
+from facelm.data.kept_index import KeptSource
 from facelm.data.partition import Partition, partition
 from facelm.data.sampler import EpochBatches
 from facelm.data.w300.source import W300Faces
@@ -104,6 +105,7 @@ class FaceDataModule(L.LightningDataModule):
             exif=exif,
             on_error=on_error,
         )
+        self._kept = KeptSource(self.source, cache_dir)
         self.train_faces = self.val_faces = FaceArrays.of([])
         self.val_name = ""
         self._fingerprint = ""
@@ -187,10 +189,10 @@ class FaceDataModule(L.LightningDataModule):
         """
         parts: list[tuple[str, FaceArrays]] = []
         if self.val_list:
-            parts.append(("val", FaceArrays.of(self.source.faces("train", self.val_list))))
-        parts += [(name, FaceArrays.of(self.source.faces(name))) for name in self.source.subsets()]
+            parts.append(("val", FaceArrays.of(self._kept.faces("train", self.val_list))))
+        parts += [(name, FaceArrays.of(self._kept.faces(name))) for name in self.source.subsets()]
         if not parts and self._known_held_out is not None:
-            faces = FaceArrays.of(self.source.faces("train", self.train_list))
+            faces = FaceArrays.of(self._kept.faces("train", self.train_list))
             held_out = [name_hash(name) in self._known_held_out for name in faces.names()]
             parts.append(("held-out", faces[np.array(held_out, np.bool_)]))
         elif not parts and self.hold_out:
@@ -217,7 +219,7 @@ class FaceDataModule(L.LightningDataModule):
         return self._loader(self._dataset(faces, None, source), batches)
 
     def _partition(self) -> Partition:
-        return partition(self.source, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
+        return partition(self._kept, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
 
     def _source(self, faces: Sequence[Face], augmentation: Augmentation | None) -> ImageSource | None:
         """The crop cache of `faces`, built if need be; None to read the photographs."""

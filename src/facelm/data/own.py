@@ -26,9 +26,10 @@ from facelm.data.photographs import Photographs
 from facelm.data.plausible import check_in_image, check_pixels, check_shape, doubts, told_doubtful
 from facelm.data.table import Table, read_table
 from facelm.data.w300.annotations import read_pts
+from facelm.data.watched import Watched
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
-from facelm.geometry.landmarks import LandmarkScheme, get_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme, plain_scheme
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,15 @@ class OwnFaces:
         if told := told_doubtful({faces[row].name: why for row, why in found.items()}):
             log.warning(f"{split}: {told}")
         return faces
+
+    def watches(self, split: str, list_file: str | None = None) -> Watched:
+        """What `faces` rests on: all below `root`, and the split's file or folder; raises FileNotFoundError."""
+        path = self._path(split, self.files.get("train" if self.split_column else split))
+        listed = () if list_file is None else (Path(list_file).expanduser(),)
+        options = {name: value for name, value in vars(self).items() if name not in ("_photographs", "_by_name")}
+        options |= {"reader": type(self).__qualname__, "scheme": plain_scheme(self.scheme)}
+        folders, files = ((path,), ()) if path.is_dir() else ((), (path,))
+        return Watched(repr(sorted(options.items())), (self.root, *folders), (*files, *listed), below=True)
 
     def find(self, split: str, list_file: str | None = None) -> tuple[FaceArrays, dict[str, Annotated | None]]:
         """The faces that can be used, and what is wrong with others, with the annotation where it could be read."""

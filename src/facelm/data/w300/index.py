@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from facelm.data.all_cores import over_cores
 from facelm.data.face_arrays import FaceArrays
@@ -38,7 +38,9 @@ from facelm.data.w300.layout import (
     list_folders,
     looked_for,
     parse_name,
+    places,
 )
+from facelm.data.watched import Watched
 
 __all__ = ["OFFICIAL_COUNTS", "SPLITS", "Face", "count_table", "index_faces", "present_subsets"]
 
@@ -173,6 +175,21 @@ def _read(
     arrays = FaceArrays.of(faces)
     found = {} if reader.any_shape else doubts(arrays.landmarks_image)
     return arrays, problems, lying, {faces[row].name: why for row, why in found.items()}
+
+
+def watched_files(root: Path, split: str, list_file: str | Path | None = None, **how: Any) -> Watched:
+    """What the faces rest on that `index_faces` gives for the same arguments.
+
+    Raises:
+        FileNotFoundError: no annotation file.
+    """
+    files = [root / MARKER]
+    if list_file is not None:
+        files.append(Path(list_file).expanduser())
+    if (kind := how.get("annotations", "pts")) != "pts":
+        named = how.get("annotations_at")
+        files += find_annotation_files(root, split, kind, Path(named).expanduser() if named else None)
+    return Watched(f"{split} {sorted(how.items())}", tuple(places(root, SPLITS[split])), tuple(files))
 
 
 def present_splits(root: str | Path) -> list[str]:
