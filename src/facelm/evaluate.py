@@ -66,7 +66,7 @@ def evaluate(
     data: FaceDataModule,
     device: torch.device,
     report_dir: Path,
-    measured: tuple[list[Face], list[str]] | None = None,
+    measured: tuple[Sequence[Face], list[str]] | None = None,
     same: Correspondence | None = None,
 ) -> EvaluationResult:
     """Measures every subset on disk, or `measured`, in one pass over the faces, writes the report, prints the table.

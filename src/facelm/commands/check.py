@@ -78,26 +78,23 @@ def _say(split: str, faces: int, suspects: list[Suspect]) -> None:
 
 def _w300(args: argparse.Namespace) -> list[Suspect]:
     from facelm.data.images import decoded_size, image_size
-    from facelm.data.synthetic.folder import MARKER
     from facelm.data.w300.entries import Reader
     from facelm.data.w300.index import find_faces, present_splits
 
     size_of = decoded_size if args.decode else image_size
     first_pixel = 1 if args.first_pixel is None else args.first_pixel
     options = {"annotations": args.annotations, "annotations_at": args.annotations_at, "first_pixel": first_pixel}
-    drawn = (args.root.expanduser() / MARKER).exists()
     reader = Reader(subtracted=first_pixel, exif=args.exif, size_of=None)
     suspects = []
     for split in present_splits(args.root):
         found = find_faces(args.root, split, exif=args.exif, size_of=size_of, **options)
-        suspects += _report(split, found, reader, drawn)
+        suspects += _report(split, found, reader)
     return suspects
 
 
-def _report(split: str, found: Found, reader: Reader, drawn: bool) -> list[Suspect]:
+def _report(split: str, found: Found, reader: Reader) -> list[Suspect]:
     """Prints what there is to say of a split; its suspects, the refused ones first. Drawn faces are beyond doubt."""
     from facelm.commands.suspects import Suspect
-    from facelm.data.plausible import doubt
     from facelm.geometry.affine import FloatArray
 
     def photograph(name: str) -> tuple[Path, int]:
@@ -111,10 +108,8 @@ def _report(split: str, found: Found, reader: Reader, drawn: bool) -> list[Suspe
     def suspect(name: str, why: str, refused: bool) -> Suspect:
         return Suspect(name, why, refused, partial(photograph, name), partial(points, name))
 
-    faces = [] if drawn else found.faces
-    doubts = {face.name: why for face in faces if (why := doubt(face.landmarks_image))}
     suspects = [suspect(name, why, True) for name, why in sorted(found.problems.items())]
-    suspects += [suspect(name, why, False) for name, why in doubts.items()]
+    suspects += [suspect(name, why, False) for name, why in found.doubts.items()]
     _say(split, len(found.faces), suspects)
     if told := found.told_turned(reader.exif).replace("data.exif", "--exif"):
         print(f"  {told}")

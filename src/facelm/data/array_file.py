@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Section:
     checksum: int
 
 
-def write_arrays(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_arrays(file: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes a section where `file` stands, a multiple of 64; `map_arrays` gives the arrays back."""
     whole = {name: np.ascontiguousarray(one, one.dtype.newbyteorder("<")) for name, one in arrays.items()}
     listed, at = [], 0
@@ -117,7 +117,7 @@ def _checksum(file: BinaryIO, text: bytes, length: int) -> int:
 
 
 def _bytes(one: NDArray[Any]) -> memoryview:
-    return memoryview(one.reshape(-1).view(np.uint8))
+    return one.reshape(-1).view(np.uint8).data
 
 
 def _padded(size: int) -> int:

@@ -16,8 +16,10 @@ from facelm.data.augment import Augmentation
 from facelm.data.caching import Part, cache_kind, cached, chosen
 from facelm.data.coding import QUALITY, Jpeg
 from facelm.data.dataset import FaceDataset, ImageSource, Originals, Photographs
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hashes
 from facelm.data.framing import EvaluationCrop, Surroundings
+from facelm.data.kept_index import KeptSource
 from facelm.data.partition import Partition, measured, partition
 from facelm.data.sampler import EpochBatches
 from facelm.data.w300.source import W300Faces
@@ -102,8 +104,8 @@ class FaceDataModule(L.LightningDataModule):
             exif=exif,
             on_error=on_error,
         )
-        self.train_faces: list[Face] = []
-        self.val_faces: list[Face] = []
+        self._kept = KeptSource(self.source, cache_dir)
+        self.train_faces = self.val_faces = FaceArrays.of([])
         self.val_name = ""
         self._fingerprint = ""
         self._train_source: ImageSource | None = None
@@ -175,7 +177,7 @@ class FaceDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
         )
 
-    def evaluation_faces(self) -> tuple[list[Face], list[str]]:
+    def evaluation_faces(self) -> tuple[FaceArrays, list[str]]:
         """(faces, the subset of each) of the validation list and every evaluation subset on disk.
 
         With neither, those that are held out of training, or `held_out` says were.
@@ -184,17 +186,17 @@ class FaceDataModule(L.LightningDataModule):
             FileNotFoundError: neither a list nor a subset, and `hold_out` is 0.
         """
         share = (lambda: self.val_faces or self._partition().val) if self.hold_out else None
-        return measured(self.source, self.train_list, self.val_list, self._known_held_out, share)
+        return measured(self._kept, self.train_list, self.val_list, self._known_held_out, share)
 
     def held_out(self, names: Container[int]) -> None:
         """Says which faces a training held out, by `name_hashes`: the share of today's faces may be others."""
         self._known_held_out = names
 
-    def faces_loader(self, faces: list[Face]) -> Loader:
+    def faces_loader(self, faces: Sequence[Face]) -> Loader:
         """Evaluation crops of `faces`, on one device."""
         return self._loader(self._dataset(faces, None), EpochBatches(len(faces), self.eval_batch_size, shuffle=False))
 
-    def _evaluation_loader(self, faces: list[Face], source: ImageSource | None = None) -> Loader:
+    def _evaluation_loader(self, faces: Sequence[Face], source: ImageSource | None = None) -> Loader:
         """Evaluation crops of `faces` in their order, each rank its part."""
         batches = EpochBatches(
             len(faces), self.eval_batch_size, shuffle=False, rank=self._rank, world_size=self._world_size
@@ -202,7 +204,7 @@ class FaceDataModule(L.LightningDataModule):
         return self._loader(self._dataset(faces, None, source), batches)
 
     def _partition(self) -> Partition:
-        return partition(self.source, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
+        return partition(self._kept, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
 
     def _sources(self) -> tuple[ImageSource | None, ImageSource | None]:
         """Caches of the faces that train and that validate, built if need be; None: the photographs."""
@@ -228,7 +230,7 @@ class FaceDataModule(L.LightningDataModule):
         return Photographs(faces)
 
     def _dataset(
-        self, faces: list[Face], augmentation: Augmentation | None, source: ImageSource | None = None
+        self, faces: Sequence[Face], augmentation: Augmentation | None, source: ImageSource | None = None
     ) -> FaceDataset:
         return FaceDataset(
             faces,

@@ -62,7 +62,7 @@ class FaceArrays(Sequence[Face]):
         """The faces of all parts, one after the other; of several parts a copy in memory.
 
         Raises:
-            ValueError: no part, or faces of different numbers of points.
+            ValueError: faces of different numbers of points.
         """
         return parts[0] if len(parts) == 1 else cls(_joined([part.arrays() for part in parts]))
 
@@ -204,7 +204,7 @@ def packed(faces: Iterable[Face]) -> Arrays:
         **_pack("image", images),
         **_pack("folder", (text.encode("utf-8", "surrogateescape") for text in folders)),
         **_pack("subsets", (text.encode("utf-8", "surrogateescape") for text in subsets)),
-        "landmarks": np.array(landmarks, "<f8").reshape(len(names), -1, 2),
+        "landmarks": np.array(landmarks, "<f8").reshape(len(names), *(landmarks[0].shape if landmarks else (0, 2))),
         "box": np.array(boxes, "<f8").reshape(-1, 4),
         "orientation": np.array(orientations, "<u2"),
         "folder": np.array(folder, "<i4"),
@@ -217,11 +217,10 @@ def packed(faces: Iterable[Face]) -> Arrays:
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:
-    if len(counts := {part["landmarks"].shape[1] for part in parts if len(part["landmarks"])}) != 1:
-        raise ValueError(f"faces of different numbers of points: {' and '.join(map(str, sorted(counts))) or 'no face'}")
-    whole: Arrays = {name: np.concatenate([part[name] for part in parts]) for name in ("box", "orientation")}
-    parts = [part for part in parts if len(part["landmarks"])]
-    whole["landmarks"] = np.concatenate([part["landmarks"] for part in parts])
+    parts = [part for part in parts if len(part["landmarks"])] or [parts[0]]
+    if len(counts := {part["landmarks"].shape[1] for part in parts}) > 1:
+        raise ValueError(f"faces of different numbers of points: {' and '.join(map(str, sorted(counts)))}")
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in ("landmarks", "box", "orientation")}
     for name in ("name", "image"):
         whole[f"{name}_bytes"] = np.concatenate([part[f"{name}_bytes"] for part in parts])
         lengths = [np.diff(part[f"{name}_ends"], prepend=0) for part in parts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,7 +58,7 @@ class FaceSource(Protocol):
     def grouped(self) -> str:
         """The rule of `group` in a sentence."""
 
-    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+    def faces(self, split: str, list_file: str | None = None) -> Sequence[Face]:
         """The faces of `train` or of a subset, sorted by name; of a list file, those alone that it names.
 
         Raises:
@@ -89,7 +89,10 @@ def name_hash(name: str) -> int:
 def data_fingerprint(faces: Iterable[Face]) -> str:
     """12 hex digits that change with any name, coordinate or turn, whatever the order (start of a SHA-256)."""
     digest = hashlib.sha256()
-    for face in sorted(faces, key=lambda face: face.name):
+    faces = faces if isinstance(faces, Sequence) else list(faces)
+    names = [face.name for face in faces]
+    for number in sorted(range(len(names)), key=names.__getitem__):  # not the faces: a million views would be kept
+        face = faces[number]
         name = face.name.encode("utf-8", "surrogateescape")
         digest.update(name + b"\0" + face.landmarks_image.astype("<f8").tobytes())
         if face.orientation != AS_STORED:

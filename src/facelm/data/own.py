@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from facelm.data.all_cores import over_cores
 from facelm.data.annotated import Annotated, named, ordered, read_list
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
 from facelm.data.photographs import Photographs
-from facelm.data.plausible import check_in_image, check_pixels, check_shape, told_doubtful
+from facelm.data.plausible import check_in_image, check_pixels, check_shape, doubts, told_doubtful
 from facelm.data.table import Table, read_table
 from facelm.data.w300.annotations import read_pts
+from facelm.data.watched import Watched
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
-from facelm.geometry.landmarks import LandmarkScheme, get_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme, plain_scheme
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class OwnFaces:
                 f"data.split_column={split_column} says which rows are val and test: leave out data.val and test"
             )
 
-    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+    def faces(self, split: str, list_file: str | None = None) -> FaceArrays:
         """The faces of a split, sorted by name: the photograph's path without ending, `:2` and on for its further ones.
 
         Raises:
@@ -89,25 +92,42 @@ class OwnFaces:
         """
         faces, problems = self.find(split, list_file)
         self._report(split, faces, list(problems))
-        points = {face.name: face.landmarks_image for face in faces} if self.judged else {}
-        if told := told_doubtful(points, self.scheme):
+        found = doubts(faces.landmarks_image, self.scheme) if self.judged else {}
+        if told := told_doubtful({faces[row].name: why for row, why in found.items()}):
             log.warning(f"{split}: {told}")
         return faces
 
-    def find(self, split: str, list_file: str | None = None) -> tuple[list[Face], dict[str, Annotated | None]]:
+    def watches(self, split: str, list_file: str | None = None) -> Watched:
+        """What `faces` rests on: all below `root`, and the split's file or folder; raises FileNotFoundError."""
+        path = self._path(split, self.files.get("train" if self.split_column else split))
+        listed = () if list_file is None else (Path(list_file).expanduser(),)
+        options = {name: value for name, value in vars(self).items() if name not in ("_photographs", "_by_name")}
+        options |= {"reader": type(self).__qualname__, "scheme": plain_scheme(self.scheme)}
+        folders, files = ((path,), ()) if path.is_dir() else ((), (path,))
+        return Watched(repr(sorted(options.items())), (self.root, *folders), (*files, *listed), below=True)
+
+    def find(self, split: str, list_file: str | None = None) -> tuple[FaceArrays, dict[str, Annotated | None]]:
         """The faces that can be used, and what is wrong with others, with the annotation where it could be read."""
         found, told = self._annotated(split)
         problems: dict[str, Annotated | None] = dict.fromkeys(told)
         if list_file is not None:
             listed = read_list(Path(list_file).expanduser(), found)
             found = {name: one for name, one in found.items() if name in listed}
-        faces = []
-        for name, annotated in sorted(found.items()):
+        names = sorted(found)
+        parts = over_cores(lambda start, stop: self._read(found, names[start:stop]), len(names))
+        problems |= {said: found[name] for _, wrong in parts for name, said in wrong.items()}
+        return FaceArrays.joined([faces for faces, _ in parts]), problems
+
+    def _read(self, found: Mapping[str, Annotated], names: Sequence[str]) -> tuple[FaceArrays, dict[str, str]]:
+        """The faces of these names, and by name what is wrong with others."""
+        faces: list[Face] = []
+        wrong: dict[str, str] = {}
+        for name in names:
             try:
-                faces.append(self._face(name, annotated))
+                faces.append(self._face(name, found[name]))
             except (ValueError, OSError) as error:
-                problems[f"{annotated.where}: {error}"] = annotated
-        return faces, problems
+                wrong[name] = f"{found[name].where}: {error}"
+        return FaceArrays.of(faces), wrong
 
     def subsets(self) -> list[str]:
         """`val` and `test` where there are files for them."""
@@ -243,7 +263,7 @@ class OwnFaces:
             raise ValueError("there is no photograph of the same name beside it")
         return self._photographs.find(annotated.image_name, annotated.file)
 
-    def _report(self, split: str, faces: list[Face], problems: list[str]) -> None:
+    def _report(self, split: str, faces: Sequence[Face], problems: list[str]) -> None:
         lines = "".join(f"\n  {problem}" for problem in problems[:200])
         text = f"{len(problems):,} of {len(faces) + len(problems):,} faces of '{split}' cannot be used:{lines}\n"
         if problems and self.on_error == "raise":

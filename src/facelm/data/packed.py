@@ -8,10 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from facelm.data.annotated import read_list
 from facelm.data.augment import Augmentation
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.dataset import ImageSource
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
 from facelm.data.pack import KINDS, Pack, PackedCrops
 from facelm.data.staging import staged
@@ -75,20 +78,20 @@ class PackedFaces:
         """As the packed data set has it."""
         return self.pack.facts.grouped
 
-    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+    def faces(self, split: str, list_file: str | None = None) -> FaceArrays:
         """The faces of a split, in the packed order; of a list file, those alone that it names.
 
         Raises:
             FileNotFoundError: no list.
             ValueError: no such split, or the list names other faces.
         """
-        numbers = [int(number) for number in self.pack.numbers(split) if number not in self._damaged]
-        faces = list(self.pack.faces[numbers])
+        numbers = self.pack.numbers(split)
+        faces = self.pack.faces[numbers[~np.isin(numbers, list(self._damaged))]]
         if list_file is None:
             return faces
-        known = {face.name: face for face in faces}
-        listed = read_list(typed(list_file), known)
-        return [face for face in faces if face.name in listed]
+        names = faces.names()
+        listed = read_list(typed(list_file), dict.fromkeys(names))
+        return faces[np.array([name in listed for name in names], np.bool_)]
 
     def subsets(self) -> list[str]:
         """All splits but the one that trains."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, FaceSource, name_hash
 
 log = logging.getLogger(__name__)
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 class Partition:
     """The faces that train and those that validate; `val_name` is the validation's subset, "" where there is none."""
 
-    train: list[Face]
-    val: list[Face]
+    train: FaceArrays
+    val: FaceArrays
     val_name: str
 
 
@@ -34,21 +35,21 @@ def partition(
     Raises:
         ValueError: the lists share a face, or no face is left to train on; and what `source` raises.
     """
-    train = source.faces("train", train_list)
+    train = FaceArrays.of(source.faces("train", train_list))
     union, validating = source.validates
     there = [name for name in source.subsets() if name in validating]
     if val_list:
-        name, val = "val", source.faces("train", val_list)
+        name, val = "val", FaceArrays.of(source.faces("train", val_list))
         train = _without(val, train, both_listed=train_list is not None)
     elif there:
         name = union if len(there) == len(validating) else there[0]
-        val = [face for subset in there for face in source.faces(subset)]
+        val = FaceArrays.joined([FaceArrays.of(source.faces(subset)) for subset in there])
         log.info(
             f"validation on {name}: the best epoch is chosen on the reported set. data.val_list=FILE chooses it on "
             "other faces"
         )
     elif share == 0:
-        name, val = "", []
+        name, val = "", train[:0]
         log.info("no validation: there is no validation subset, and data.hold_out=0")
     else:
         name = "held-out"
@@ -73,8 +74,8 @@ def measured(
     train_list: str | None,
     val_list: str | None,
     known: Container[int] | None,
-    share: Callable[[], list[Face]] | None,
-) -> tuple[list[Face], list[str]]:
+    share: Callable[[], FaceArrays] | None,
+) -> tuple[FaceArrays, list[str]]:
     """(faces, the subset of each) of `val_list` and every evaluation subset that is there.
 
     With neither, the training faces whose `name_hash` is among `known`, or else the `share` that is held out.
@@ -82,33 +83,36 @@ def measured(
     Raises:
         FileNotFoundError: none of these.
     """
-    parts: list[tuple[str, list[Face]]] = []
+    parts: list[tuple[str, FaceArrays]] = []
     if val_list:
-        parts.append(("val", source.faces("train", val_list)))
-    parts += [(name, source.faces(name)) for name in source.subsets()]
+        parts.append(("val", FaceArrays.of(source.faces("train", val_list))))
+    parts += [(name, FaceArrays.of(source.faces(name))) for name in source.subsets()]
     if not parts and known is not None:
-        parts.append(
-            ("held-out", [face for face in source.faces("train", train_list) if name_hash(face.name) in known])
-        )
+        faces = FaceArrays.of(source.faces("train", train_list))
+        parts.append(("held-out", faces[np.array([name_hash(name) in known for name in faces.names()], np.bool_)]))
     elif not parts and share:
         parts.append(("held-out", share()))
     if not parts:
         raise FileNotFoundError(source.nothing_to_evaluate())
-    return [face for _, faces in parts for face in faces], [name for name, faces in parts for _ in faces]
+    labels = [name for name, faces in parts for _ in range(len(faces))]
+    return FaceArrays.joined([faces for _, faces in parts]), labels
 
 
-def hold_out(source: FaceSource, faces: list[Face], share: float) -> tuple[list[Face], list[Face]]:
+def hold_out(source: FaceSource, faces: Sequence[Face], share: float) -> tuple[FaceArrays, FaceArrays]:
     """(kept, held out): about `share` of the photographs with all their faces, the same ones every time.
 
     Faces of one photograph, or frames of one clip, stay together: apart, they would validate on what was trained on.
     """
-    photographs = sorted({source.group(face) for face in faces})
+    faces = FaceArrays.of(faces)
+    groups = [source.group(face) for face in faces]
+    photographs = sorted(set(groups))
     chosen = np.random.default_rng(0).permutation(len(photographs))[: max(1, round(share * len(photographs)))]
     held = {photographs[i] for i in chosen}
-    return [f for f in faces if source.group(f) not in held], [f for f in faces if source.group(f) in held]
+    validates = np.array([group in held for group in groups], np.bool_)
+    return faces[~validates], faces[validates]
 
 
-def _warn_of_leaks(source: FaceSource, train: list[Face], val: list[Face]) -> None:
+def _warn_of_leaks(source: FaceSource, train: FaceArrays, val: FaceArrays) -> None:
     """Says it where a photograph is on both sides, which only lists or files can do."""
     shared = {source.group(face) for face in train} & {source.group(face) for face in val}
     if shared:
@@ -118,9 +122,10 @@ def _warn_of_leaks(source: FaceSource, train: list[Face], val: list[Face]) -> No
         )
 
 
-def _without(val: list[Face], train: list[Face], *, both_listed: bool) -> list[Face]:
+def _without(val: FaceArrays, train: FaceArrays, *, both_listed: bool) -> FaceArrays:
     """`train` without the faces of `val`; an error where both come from lists, which then contradict each other."""
-    shared = {face.name for face in val} & {face.name for face in train}
+    names = train.names()
+    shared = set(val.names()).intersection(names)
     if shared and both_listed:
         raise ValueError(
             f"data.train_list and data.val_list share {len(shared)} faces, for example {min(shared)}: "
@@ -128,8 +133,8 @@ def _without(val: list[Face], train: list[Face], *, both_listed: bool) -> list[F
         )
     if shared:
         log.info(f"{len(shared)} faces of data.val_list are held out of training")
-    return [face for face in train if face.name not in shared]
+    return train[np.array([name not in shared for name in names], np.bool_)]
 
 
-def _groups(source: FaceSource, faces: list[Face]) -> int:
+def _groups(source: FaceSource, faces: FaceArrays) -> int:
     return len({source.group(face) for face in faces})

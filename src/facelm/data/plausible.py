@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,36 @@ def doubt(landmarks_image: FloatArray, scheme: LandmarkScheme = IBUG68) -> str:
     return ""
 
 
-def told_doubtful(faces: Mapping[str, FloatArray], scheme: LandmarkScheme = IBUG68) -> str:
-    """Which of `faces` (name to points) are in doubt, as a sentence that names the first of them; "" where none is."""
-    doubts = {name: why for name, points in faces.items() if (why := doubt(points, scheme))}
+def doubts(landmarks_image: FloatArray, scheme: LandmarkScheme = IBUG68) -> dict[int, str]:
+    """`doubt` of faces `[N, K, 2]` by their position; those beyond doubt, nearly all, are told at once."""
+    if not (scheme.shape and len(landmarks_image)):
+        return {}
+    worth = np.flatnonzero(_near_a_doubt(landmarks_image, scheme)).tolist()
+    return {row: why for row in worth if (why := doubt(landmarks_image[row], scheme))}
+
+
+def _near_a_doubt(landmarks_image: FloatArray, scheme: LandmarkScheme) -> NDArray[np.bool_]:
+    """Which of `[N, K, 2]` lie nearly at a limit of `doubt` or beyond it, or are not labelled in all points `[N]`."""
+    points, plain = landmarks_image[..., 0] + 1j * landmarks_image[..., 1], _plain(scheme.shape)
+    points = points - points.mean(axis=1, keepdims=True)
+    fitted = points @ plain.conj() / np.vdot(plain, plain).real
+    spread = (abs(points) ** 2).mean(axis=1)
+    with np.errstate(all="ignore"):
+        left = 1 - abs(fitted) ** 2 * (abs(plain) ** 2).mean() / spread
+        away = abs(points - fitted[:, None] * plain).max(axis=1) / np.sqrt(spread)
+        fine = (left < 0.99 * DOUBTFUL) & (away < 0.99 * ASTRAY) & (abs(np.angle(fitted)) < 0.99 * np.radians(TILTED))
+        for contour in scheme.contours:
+            if len(run := sorted(set(contour))) > 2:
+                part, model = points[:, run], plain[run]
+                part, model = part - part.mean(axis=1, keepdims=True), model - model.mean()
+                alike = (part @ model.conj() * fitted.conj()).real
+                sizes = abs(fitted) * np.linalg.norm(part, axis=1) * np.linalg.norm(model)
+                fine &= alike > (ALONG + 0.01) * sizes
+    return np.asarray(~fine)  # NaN is never fine
+
+
+def told_doubtful(doubts: Mapping[str, str]) -> str:
+    """Which faces are in doubt (name to why), as a sentence that names the first of them; "" where none is."""
     lines = "".join(f"\n  {name}: {why}" for name, why in list(doubts.items())[:_NAMED])
     more = f"\n  and {len(doubts) - _NAMED:,} more" if len(doubts) > _NAMED else ""
     return f"{len(doubts):,} faces are taken, but worth a look:{lines}{more}" if doubts else ""
@@ -111,7 +139,15 @@ def _both(landmarks_image: FloatArray, scheme: LandmarkScheme) -> tuple[NDArray[
     labelled = _labelled(landmarks_image)
     if not scheme.shape or labelled.sum() < max(FEWEST, scheme.num_landmarks // 2):
         return None
+    if labelled.all():
+        return _centred(landmarks_image), _plain(scheme.shape)
     return _centred(landmarks_image[labelled]), _centred(np.array(scheme.shape, dtype=np.float64)[labelled])
+
+
+@cache
+def _plain(shape: tuple[tuple[float, float], ...]) -> NDArray[np.complex128]:
+    """A scheme's plain face, centred."""
+    return _centred(np.array(shape, dtype=np.float64))
 
 
 def _labelled(landmarks_image: FloatArray) -> NDArray[np.bool_]:

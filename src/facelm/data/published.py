@@ -23,7 +23,7 @@ from facelm import checked
 from facelm.data.annotated import Annotated
 from facelm.data.coco import Keys, read_coco
 from facelm.data.datamodule import FaceDataModule
-from facelm.data.faces import Face
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.images import IMAGE_ENDINGS
 from facelm.data.own import OwnFaces
 from facelm.data.table import read_table
@@ -85,7 +85,7 @@ class PublishedFaces(OwnFaces):
         super().__init__(root, scheme or own, {}, exif=exif, on_error=on_error)
         self.chosen = list(self.forms) if annotations == "auto" else [annotations]
 
-    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+    def faces(self, split: str, list_file: str | None = None) -> FaceArrays:
         """The faces of a split, sorted by name, see the module; fewer than the official count are said in the log.
 
         Raises:

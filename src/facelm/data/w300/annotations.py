@@ -30,8 +30,6 @@ CSV_COLUMNS = ("image_name", *CSV_POINTS)
 
 LARGEST = 1e6
 """No photograph has so many pixels on a side: a coordinate beyond is damage."""
-_UNLABELLED = ((0.0, 0.0), (-1.0, -1.0))
-"""What tools write for a point that nobody placed; 300W's formats have no other mark for it."""
 JSON_FIELDS = ("image_id", "keypoints")  # of an annotation; center and scale are not read and may be absent
 
 # The published files that make up a split, the first complete set that is found.
@@ -75,7 +73,7 @@ def read_pts(path: Path, pixel_origin: int = 1, num_landmarks: int = NUM_LANDMAR
         )
     if "{" in body or "{" in after:
         raise ValueError(f"{path}: more than one block of points; a .pts file holds one face. Split it, a file a face")
-    points = [line.split() for line in body.splitlines() if line.strip()]
+    points = list(filter(None, map(str.split, body.splitlines())))
     for number, point in enumerate(points):
         if len(point) != 2:
             hint = "; numbers are separated by a space, not a comma" if "," in "".join(point) else ""
@@ -234,15 +232,7 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int, count: int 
     if len(values) != 2 * count:
         expected = f"300W has {count}" if count == NUM_LANDMARKS else f"and there are to be {count}"
         raise ValueError(f"{where}: {len(values) // 2} points, {expected}")
-    numbers = []
-    for i, value in enumerate(values):
-        try:
-            if isinstance(value, str) and "_" in value:  # Python's float reads 1_0 as 10
-                raise ValueError
-            numbers.append(float(value))
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{where}: {'xy'[i % 2]} of point {i // 2} is {shown(value)}, not a number") from None
-    stored = np.array(numbers).reshape(count, 2)
+    stored = np.array(_numbers(values, where)).reshape(count, 2)
     if not np.isfinite(stored).all():
         bad = int(np.argmin(np.isfinite(stored).all(axis=1)))
         raise ValueError(f"{where}: point {bad} is ({stored[bad, 0]}, {stored[bad, 1]}), not finite")
@@ -254,9 +244,30 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int, count: int 
     return stored - pixel_origin
 
 
+def _numbers(values: Sequence[Any], where: str) -> list[float]:
+    """x0, y0, x1, ... as numbers; raises ValueError for the first that is none."""
+    try:
+        if "_" not in "".join(value for value in values if isinstance(value, str)):  # Python's float reads 1_0 as 10
+            return list(map(float, values))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    for i, value in enumerate(values):
+        try:
+            if isinstance(value, str) and "_" in value:
+                raise ValueError
+            float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{where}: {'xy'[i % 2]} of point {i // 2} is {shown(value)}, not a number") from None
+    raise ValueError(f"{where}: no numbers")
+
+
 def unplaced(stored: FloatArray) -> str:
-    """Which of the points `[K, 2]`, as a file has them, nobody placed, as tools write those; "" where there is none."""
-    found = [i for i, point in enumerate(stored.tolist()) if tuple(point) in _UNLABELLED]
+    """Which of the points `[K, 2]`, as a file has them, nobody placed, as tools write those; "" where there is none.
+
+    300W's formats have no other mark for them.
+    """
+    x, y = stored.T
+    found = np.flatnonzero((x == y) & ((x == 0) | (x == -1))).tolist()
     return f"point {_some(found)} at (0, 0) or (-1, -1), as tools write points that nobody placed" if found else ""
 
 

@@ -86,8 +86,8 @@ class Reader:
     size_of: SizeOf | None
     any_shape: bool = False
 
-    def face(self, name: str, entry: Entry) -> Face:
-        """The face.
+    def face(self, name: str, entry: Entry) -> tuple[Face, bool]:
+        """The face, and whether its photograph's EXIF asks viewers to turn it.
 
         Raises:
             ValueError: it cannot be used, with the reason.
@@ -98,15 +98,18 @@ class Reader:
             raise ValueError(f"{image}: both outer eye corners are one point; errors are measured in their distance")
         if not self.any_shape:
             check_shape(landmarks_image, str(image))
-        box, orientation = box_from_landmarks(landmarks_image), self.orientation(name, entry)
+        box, stated = box_from_landmarks(landmarks_image), stated_orientation(image)
+        orientation = AS_STORED if self._ignored(name) else stated
         if self.size_of:
             check_in_image(image, self.size_of(image, orientation), landmarks_image, box)
-        return Face(name, image, landmarks_image, box, entry.folder, orientation)
+        return Face(name, image, landmarks_image, box, entry.folder, orientation), stated != AS_STORED
 
     def orientation(self, name: str, entry: Entry) -> int:
         """By which the photograph is turned."""
-        ignored = self.exif == "ignore" or (self.exif == "auto" and is_ibugs_name(name.rpartition("/")[2]))
-        return AS_STORED if ignored else stated_orientation(entry.image)
+        return AS_STORED if self._ignored(name) else stated_orientation(entry.image)
+
+    def _ignored(self, name: str) -> bool:
+        return self.exif == "ignore" or (self.exif == "auto" and is_ibugs_name(name.rpartition("/")[2]))
 
 
 def stated_orientation(image: Path) -> int:

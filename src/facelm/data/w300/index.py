@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
+from facelm.data.all_cores import over_cores
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, decoded_size, image_size
-from facelm.data.plausible import told_doubtful
+from facelm.data.plausible import doubts, told_doubtful
 from facelm.data.synthetic.folder import MARKER
 from facelm.data.w300.annotations import find_annotation_files, read_annotations, read_text
 from facelm.data.w300.entries import (
@@ -26,7 +28,6 @@ from facelm.data.w300.entries import (
     SizeOf,
     entries_from_pts,
     entries_from_rows,
-    stated_orientation,
 )
 from facelm.data.w300.layout import (
     FOLDER_COUNTS,
@@ -37,7 +38,9 @@ from facelm.data.w300.layout import (
     list_folders,
     looked_for,
     parse_name,
+    places,
 )
+from facelm.data.watched import Watched
 
 __all__ = ["OFFICIAL_COUNTS", "SPLITS", "Face", "count_table", "index_faces", "present_subsets"]
 
@@ -52,13 +55,15 @@ class Found:
     """A split as it is on disk.
 
     `faces` can be used; `problems` say by name why others cannot; `entries` are all that have a photograph, and `lying`
-    is how many of the usable ones have a photograph whose EXIF asks viewers to turn it.
+    is how many of the usable ones have a photograph whose EXIF asks viewers to turn it. `doubts` say by name why some
+    that can be used are worth a look.
     """
 
-    faces: list[Face]
+    faces: FaceArrays
     problems: dict[str, str]
     entries: dict[str, Entry]
     lying: int
+    doubts: dict[str, str]
 
     def told_turned(self, exif: str) -> str:
         """What was done with photographs that lie on their side, as a sentence; "" where there are none."""
@@ -85,7 +90,7 @@ class How(TypedDict, total=False):
 
 def index_faces(
     root: str | Path, split: str, *, on_error: OnError = "raise", check_images: bool = True, **how: Unpack[How]
-) -> list[Face]:
+) -> FaceArrays:
     """The faces of `split` under `root`, sorted by name; the same ones from all three formats.
 
     Args:
@@ -118,8 +123,7 @@ def index_faces(
     _report(found.problems, found.faces, split, root, on_error)
     if told := found.told_turned(how.get("exif", "auto")):
         log.info(f"split {split!r}: {told}")
-    points = {} if (root / MARKER).exists() else {face.name: face.landmarks_image for face in found.faces}
-    if told := told_doubtful(points):
+    if told := told_doubtful(found.doubts):
         log.warning(f"split {split!r}: {told}\nfacelm check {root} --out FILE.png shows them")
     if how.get("list_file") is None:
         _warn_if_fewer(found.faces, split, root)
@@ -145,15 +149,47 @@ def find_faces(root: str | Path, split: str, *, size_of: SizeOf | None = image_s
     entries, problems = _find(root, split, annotations, named, listed)
     drawn = (root / MARKER).exists()
     reader = Reader(subtracted=pixel_origin + first_pixel - 1, exif=exif, size_of=size_of, any_shape=drawn)
-    faces, lying = [], 0
-    for name, entry in sorted(entries.items()):
+    ordered = sorted(entries)
+    parts = over_cores(lambda start, stop: _read(reader, entries, ordered[start:stop]), len(ordered))
+    problems |= {name: why for part in parts for name, why in part[1].items()}
+    doubtful = {name: why for part in parts for name, why in part[3].items()}
+    faces, lying = FaceArrays.joined([part[0] for part in parts]), sum(part[2] for part in parts)
+    return Found(faces, problems, entries, lying, doubtful)
+
+
+def _read(
+    reader: Reader, entries: Mapping[str, Entry], names: Sequence[str]
+) -> tuple[FaceArrays, dict[str, str], int, dict[str, str]]:
+    """Of some entries the faces, what is wrong with others, how many lie on their side, and doubts."""
+    faces: list[Face] = []
+    problems: dict[str, str] = {}
+    lying = 0
+    for name in names:
         try:
-            faces.append(reader.face(name, entry))
+            face, lies = reader.face(name, entries[name])
         except (ValueError, OSError) as error:
             problems[name] = str(error)
         else:
-            lying += stated_orientation(entry.image) != AS_STORED
-    return Found(faces, problems, entries, lying)
+            faces.append(face)
+            lying += lies
+    arrays = FaceArrays.of(faces)
+    found = {} if reader.any_shape else doubts(arrays.landmarks_image)
+    return arrays, problems, lying, {faces[row].name: why for row, why in found.items()}
+
+
+def watched_files(root: Path, split: str, list_file: str | Path | None = None, **how: Any) -> Watched:
+    """What the faces rest on that `index_faces` gives for the same arguments.
+
+    Raises:
+        FileNotFoundError: no annotation file.
+    """
+    files = [root / MARKER]
+    if list_file is not None:
+        files.append(Path(list_file).expanduser())
+    if (kind := how.get("annotations", "pts")) != "pts":
+        named = how.get("annotations_at")
+        files += find_annotation_files(root, split, kind, Path(named).expanduser() if named else None)
+    return Watched(f"{split} {sorted(how.items())}", tuple(places(root, SPLITS[split])), tuple(files))
 
 
 def present_splits(root: str | Path) -> list[str]:
@@ -218,7 +254,7 @@ def _read_list(path: Path, known: Collection[str], split: str) -> set[str]:
     return set(names)
 
 
-def _report(problems: Mapping[str, str], faces: list[Face], split: str, root: Path, on_error: OnError) -> None:
+def _report(problems: Mapping[str, str], faces: FaceArrays, split: str, root: Path, on_error: OnError) -> None:
     """One error or one warning that lists every unusable face; an error where no face is left."""
     text = ""
     if problems:
@@ -235,7 +271,7 @@ def _report(problems: Mapping[str, str], faces: list[Face], split: str, root: Pa
         )
 
 
-def _warn_if_fewer(faces: Collection[Face], split: str, root: Path) -> None:
+def _warn_if_fewer(faces: FaceArrays, split: str, root: Path) -> None:
     counts = Counter(face.folder for face in faces)
     found = {folder: counts[folder] for folder in SPLITS[split]}
     # Drawn faces and other people's do not claim to be 300W.

@@ -133,6 +133,11 @@ def list_folders(root: Path, folders: Iterable[str] = tuple(FOLDER_COUNTS)) -> d
     return found
 
 
+def places(root: Path, folders: Iterable[str]) -> list[Path]:
+    """Every directory under `root` that may be one of these official folders, the likeliest of each first."""
+    return [place for folder in folders for place in _places(root, folder)]
+
+
 def looked_for(folders: Iterable[str]) -> str:
     """The folders a search covers, for messages."""
     return ", ".join(f"300W/{folder}/ or Test/{folder}/" if _private(folder) else f"{folder}/" for folder in folders)

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
-from facelm.data.w300.index import index_faces, present_subsets
+from facelm.data.w300.index import index_faces, present_subsets, watched_files
+from facelm.data.watched import Watched
 
 
 class W300Faces:
@@ -24,11 +26,16 @@ class W300Faces:
 
     def __init__(self, root: Path, **how: Any) -> None:
         self.root = root
-        self._index: Callable[..., list[Face]] = partial(index_faces, root, **how)
+        self._index: Callable[..., FaceArrays] = partial(index_faces, root, **how)
+        self._how = how
 
-    def faces(self, split: str, list_file: str | None = None) -> list[Face]:
+    def faces(self, split: str, list_file: str | None = None) -> FaceArrays:
         """The faces of a split, sorted by name, see `index_faces`."""
         return self._index(split, list_file=list_file)
+
+    def watches(self, split: str, list_file: str | None = None) -> Watched:
+        """What `faces` rests on."""
+        return watched_files(self.root, split, list_file, **self._how)
 
     def subsets(self) -> list[str]:
         """Those of common, challenge and test that have photographs."""
