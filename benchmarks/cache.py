@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -91,13 +92,9 @@ def accuracy_table(model: LoadedModel, faces: Sequence[Face], folder: str) -> No
             print(f"{kind:18}{name:10}{size:10.0f}{errors.mean():9.4f}{change.mean():+10.4f}{spread:8.4f}", flush=True)
 
 
-def images_a_second(
-    faces: Sequence[Face], framing: Framing, coding: Coding, folder: str, workers: int, cold: bool
-) -> float:
-    """Of an epoch over all faces."""
-    if cold:
-        _forget(cache_path(faces, framing, folder, coding))
-    data = FaceDataset(
+def items(faces: Sequence[Face], framing: Framing, coding: Coding, folder: str) -> FaceDataset:
+    """Training items from a cache."""
+    return FaceDataset(
         faces,
         crop_size=256,
         crop_scale=1.25,
@@ -105,6 +102,25 @@ def images_a_second(
         augmentation=DRAWN,
         source=open_cache(faces, framing, folder, coding),
     )
+
+
+def milliseconds(data: FaceDataset) -> float:
+    """CPU time of one thread for an item, the second time that each is looked at."""
+    cv2.setNumThreads(0)
+    for epoch in range(2):
+        start = time.thread_time()
+        for index in range(len(data)):
+            data[epoch, index]
+    return 1e3 * (time.thread_time() - start) / len(data)
+
+
+def images_a_second(
+    faces: Sequence[Face], framing: Framing, coding: Coding, folder: str, workers: int, cold: bool
+) -> float:
+    """Of an epoch over all faces."""
+    if cold:
+        _forget(cache_path(faces, framing, folder, coding))
+    data = items(faces, framing, coding, folder)
     order = np.random.default_rng(0).permutation(len(faces)).tolist()
     keys = [[(0, index) for index in order[i : i + BATCH]] for i in range(0, len(order), BATCH)]
     batches = iter(DataLoader(data, batch_sampler=keys, num_workers=workers, worker_init_fn=start_worker))
@@ -133,6 +149,8 @@ def speed_table(faces: Sequence[Face], folder: str, rounds: int, workers: Sequen
     sizes = {name: open_cache(faces, framing, folder, coding).path.stat().st_size for name, coding in codings.items()}
     print(f"\nimages a second, {len(faces)} faces, {os.cpu_count()} cores, median of {rounds}, least, most")
     print(f"{'stored':10}{'MB':>7}  {'page cache':12}" + "".join(f"{f'{count} workers':>22}" for count in workers))
+    for name, coding in codings.items():
+        print(f"{name}: {milliseconds(items(faces, framing, coding, folder)):.2f} ms of one thread's CPU time an item")
     found: dict[tuple[str, bool, int], list[float]] = {}
     for _ in range(rounds):
         for cold in (False, True):
