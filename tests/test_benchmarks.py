@@ -68,6 +68,15 @@ def test_cpu_benchmark(name, tables, capsys):
     assert capsys.readouterr().out.count("ratio") == tables
 
 
+def test_caches(drawn_root, capsys):
+    from benchmarks.cache import main
+
+    main(["--data", str(drawn_root), "--count", "8", "--rounds", "1", "--workers", "1"])
+    said = capsys.readouterr().out
+    assert said.count("cold") == said.count("warm") == 3
+    assert "ms of one thread" in said
+
+
 def test_gpu_benchmark_on_the_cpu(tmp_path, capsys):
     from benchmarks.gpu import SETTINGS, main
 
