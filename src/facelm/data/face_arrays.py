@@ -103,6 +103,11 @@ class FaceArrays(Sequence[Face]):
     def _is_whole(self) -> bool:
         return len(self._rows) == len(self._arrays["landmarks"]) and bool((np.diff(self._rows) == 1).all())
 
+    @property
+    def orientations(self) -> NDArray[np.uint16]:
+        """How each photograph is turned `[N]`, see `Face`."""
+        return self._arrays["orientation"][self._rows]
+
     def names(self) -> list[str]:
         """The names, in order."""
         return [_text(self._arrays, "name", row).decode("utf-8", "surrogateescape") for row in self._rows.tolist()]
