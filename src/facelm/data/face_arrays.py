@@ -104,6 +104,11 @@ class FaceArrays(Sequence[Face]):
         return len(self._rows) == len(self._arrays["landmarks"]) and bool((np.diff(self._rows) == 1).all())
 
     @property
+    def boxes(self) -> FloatArray:
+        """The boxes `[N, 4]`: centre x, y, side, rotation."""
+        return self._arrays["box"][self._rows]
+
+    @property
     def orientations(self) -> NDArray[np.uint16]:
         """How each photograph is turned `[N]`, see `Face`."""
         return self._arrays["orientation"][self._rows]
