@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.data import all_cores
+from facelm.data import all_cores, kept_index
 from facelm.data.faces import data_fingerprint
+from facelm.data.kept_index import KeptSource
 from facelm.data.w300.index import index_faces
+from facelm.data.w300.source import W300Faces
 from w300_tree import pts_text, some_landmarks, write_tree
 
 FACES = 60
@@ -57,3 +59,44 @@ def test_opencv_does_not_hang_in_forked_readers(root, monkeypatch):
     monkeypatch.setattr(all_cores, "LEAST", 40)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     assert len(index_faces(root, "train", on_error="skip")) == FACES
+
+
+class TestApart:
+    """Reading in a process of its own, within which all cores read."""
+
+    @pytest.fixture(autouse=True)
+    def many(self, monkeypatch):
+        monkeypatch.setattr(kept_index, "MANY", 1)
+        monkeypatch.setattr(kept_index, "FEWEST", 1)
+        monkeypatch.setattr(all_cores, "LEAST", 7)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+    @pytest.mark.parametrize("settled", [-3600.0, 3600.0], ids=["kept", "not kept"])
+    def test_gives_the_same_faces(self, root, tmp_path, monkeypatch, settled):
+        monkeypatch.setattr(kept_index, "SETTLED", settled)
+        source = W300Faces(root)
+        for _ in range(2):
+            faces = KeptSource(source, tmp_path / "cache").faces("train")
+            assert data_fingerprint(faces) == data_fingerprint(source.faces("train"))
+
+    def test_says_the_same(self, root, tmp_path):
+        (root / "afw/face50.pts").write_text("nothing")
+        source = W300Faces(root, on_error="skip")
+        with pytest.warns(UserWarning, match="face50"):
+            KeptSource(source, tmp_path / "cache").faces("train")
+
+    def test_raises_the_same(self, root, tmp_path):
+        (root / "afw/face50.pts").write_text("nothing")
+        with pytest.raises(ValueError, match="face50"):
+            KeptSource(W300Faces(root), tmp_path / "cache").faces("train")
+
+    def test_what_is_killed_is_done_here(self):
+        here = os.getpid()
+
+        def work() -> int:
+            if os.getpid() != here:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return os.getpid()
+
+        assert all_cores.apart(work) == here
+        assert all_cores.apart(os.getpid) != here
