@@ -37,7 +37,7 @@ NOTHING = Watched("")
 
 @dataclass(frozen=True)
 class State:
-    """How files stand: a digest, the latest ctime in nanoseconds, their number, and folders that were looked through."""
+    """How files stand: a digest, the latest ctime in nanoseconds, their number, and the folders looked through."""
 
     digest: bytes
     latest: int
