@@ -23,6 +23,7 @@ from facelm.geometry.boxes import Box
 
 Rows = NDArray[np.int64]
 
+_AT_ONCE = 1000
 _APART = "\0"  # between the names of subsets
 
 
@@ -131,7 +132,8 @@ class FaceArrays(Sequence[Face]):
         return self._view(int(rows))
 
     def __iter__(self) -> Iterator[Face]:
-        return map(self._view, self._rows.tolist())
+        for start in range(0, len(self), _AT_ONCE):  # no list of a million numbers
+            yield from map(self._view, self._rows[start : start + _AT_ONCE].tolist())
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._section:
