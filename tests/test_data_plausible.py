@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from facelm.data.own import OwnFaces
-from facelm.data.plausible import UNLIKE_A_FACE, check_shape, doubt, unlike_a_face
+from facelm.data.plausible import UNLIKE_A_FACE, check_shape, doubt, doubts, unlike_a_face
 from facelm.data.synthetic.folder import MARKER
 from facelm.data.w300.index import index_faces
 from facelm.geometry.landmarks import IBUG68, get_scheme
@@ -144,3 +144,29 @@ def test_drawn_faces_are_never_refused(tmp_path):
     (tmp_path / "afw/1.pts").write_text(pts_text(reversed_jaw(stored["afw/1"])))
     (tmp_path / MARKER).touch()
     assert len(index_faces(tmp_path, "train")) == 1
+
+
+def test_doubts_of_many_faces_are_those_of_each():
+    """Told at once for whole arrays, by each rule, near the limits too, and where points are not labelled."""
+    rng = np.random.default_rng(0)
+    plain = np.array(IBUG68.shape, np.float64)
+    spread = np.sqrt(((plain - plain.mean(0)) ** 2).sum(1).mean())
+    faces = [plain + rng.normal(0, share * spread, (68, 2)) for share in np.linspace(0, 0.5, 60)]
+    for angle in np.radians(np.linspace(40, 80, 40)):
+        faces.append(plain @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]))
+    for share in np.linspace(0, 2, 60):
+        astray = plain.copy()
+        astray[int(rng.integers(68)), 0] += share * spread
+        faces.append(astray)
+    for contour in IBUG68.contours:
+        for step in (1, 2, 3):
+            turned = plain.copy()
+            turned[list(contour)] = np.roll(plain[list(contour)], step, axis=0)
+            faces.append(turned)
+    unlabelled = [face.copy() for face in faces[::7]]
+    for face in unlabelled:
+        face[3] = np.nan
+    faces += [*unlabelled, np.zeros((68, 2))]
+    expected = {row: why for row, face in enumerate(faces) if (why := doubt(face))}
+    assert doubts(np.array(faces)) == expected
+    assert 30 < len(expected) < len(faces) - 30

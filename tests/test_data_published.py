@@ -1,6 +1,7 @@
 """Published data sets: the same faces from every form in which they come, and what is wrong with such files."""
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -10,7 +11,9 @@ import pytest
 from scipy.io import savemat
 
 from conftest import compose
+from facelm.data import all_cores
 from facelm.data.cofw import unpack
+from facelm.data.faces import data_fingerprint
 from facelm.geometry.boxes import Box, cut_box
 from facelm.geometry.landmarks import get_scheme
 from facelm.launch.build import build_data, plain
@@ -57,6 +60,17 @@ def test_every_form_gives_the_drawn_faces(trees, name, form):
             if name == "cofw":
                 assert (face.occluded == drawn.hidden).all()
                 assert np.isfinite(face.landmarks_image).all()
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS)
+def test_all_cores_give_the_same(trees, name, form, monkeypatch):
+    source = source_of(name, trees(name, form)[0])
+    alone = source.faces("train")
+    monkeypatch.setattr(all_cores, "LEAST", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    together = source.faces("train")
+    assert data_fingerprint(together) == data_fingerprint(alone)
+    assert [face.image for face in together] == [face.image for face in alone]
 
 
 def cut_at_edge(drawn):

@@ -1,6 +1,8 @@
+import tracemalloc
+
 import pytest
 
-from facelm.data.sampler import EpochBatches
+from facelm.data.sampler import EpochBatches, Keys
 
 
 def batches(size, batch_size, **options):
@@ -53,3 +55,20 @@ class TestPosition:
         sampler = EpochBatches(20, 4, seed=3, start=lambda: 2)
         assert list(sampler) == whole[2:]
         assert len(sampler) == 5
+
+
+class TestManyFaces:
+    def test_a_million_are_no_list_of_numbers(self):
+        tracemalloc.start()
+        batches = iter(EpochBatches(1_000_000, 16))
+        next(batches)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 20e6  # an order of 8 MB, twice; a list of keys takes over 100
+
+    @pytest.mark.parametrize(("rank", "world_size"), [(0, 1), (1, 3)])
+    def test_keys_are_those_of_the_batches(self, rank, world_size):
+        sampler = EpochBatches(23, 4, rank=rank, world_size=world_size)
+        keys = Keys(sampler)
+        assert list(keys) == [key for batch in sampler for key in batch]
+        assert len(keys) == len(list(keys))

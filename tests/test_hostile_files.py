@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 from facelm.addresses import CUT
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.images import image_size, read_image
+from facelm.data.kept_index import read_index
 from facelm.data.w300.annotations import CSV_COLUMNS, JSON_FIELDS, read_annotations, read_pts
 from facelm.data.w300.archives import prepare_archives
 from facelm.data.w300.index import _read_list
@@ -127,6 +129,17 @@ def _record(path: Path) -> None:
     assert all(isinstance(one, str) for one in record.get("overrides", []))
 
 
+def index(_: Path) -> bytes:
+    """An index of three faces."""
+    return (Path(__file__).parent / "golden/index-1.index").read_bytes()
+
+
+def _index(path: Path) -> None:
+    """As another process opens it, without asking for its checksum."""
+    for face in FaceArrays.mapped(path, check=False):
+        repr((face, face.image, face.landmarks_image, face.box, face.subsets, face.occluded))
+
+
 RECORD = json.dumps({"status": "finished", "overrides": ["a=1"], "val_nme": 3.2, "seconds": 5, "process": 7}).encode()
 
 LISTED = {"afw/1_1", "afw/2_1"}
@@ -148,6 +161,8 @@ READERS = {
     "record": ("result.json", lambda _: RECORD, _record, 300),
     "config": ("config.yaml", lambda _: b"data: {root: /home/me/faces, hold_out: 0.1, seed: 1}",
                lambda path: with_places({"root": CUT + "faces"}, path.parent), 300),
+    "index": ("a.index", index, _index, 400),
+    "checked index": ("a.index", index, read_index, 200),
     "zip": ("afw.zip", lambda _: archive(zipfile.ZIP_DEFLATED), _archive, 200),
     "lzma": ("afw.zip", lambda _: archive(zipfile.ZIP_LZMA), _archive, 200),
 }  # fmt: skip

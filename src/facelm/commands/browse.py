@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--{wrong[0]} {getattr(args, wrong[0])} is too small")
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out {args.out}: the sheet is a .png")
-    cfg = compose_config([*args.overrides, "data.num_workers=0"])  # a few faces are not worth starting processes
+    # A few faces are worth neither processes nor, unless it is asked for, a cache of all.
+    cfg = compose_config(["data.cache=none", *args.overrides, "data.num_workers=0"])
     check_writable(args.out.parent)
     spec = model_spec(cfg)
     data = build_data(cfg)
@@ -63,5 +65,5 @@ def first_items(data: FaceDataModule, epoch: int, count: int) -> tuple[list[dict
     loader = data.train_dataloader()
     batches: Any = loader.batch_sampler
     batches.set_epoch(epoch)
-    keys = [key for batch in batches for key in batch][:count]
+    keys = list(islice(chain.from_iterable(batches), count))
     return [loader.dataset[key] for key in keys], [data.train_faces[index].name for _, index in keys]

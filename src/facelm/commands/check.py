@@ -176,7 +176,7 @@ def _own_suspects(source: OwnFaces, split: str, scheme: LandmarkScheme) -> list[
     for said, annotated in sorted(problems.items()):
         name = annotated.image_name if annotated else said.partition(": ")[0]
         suspects.append(Suspect(name, said, True, partial(photograph, said), partial(points, said)))
-    for number, why in doubts([face.landmarks_image for face in faces], scheme).items():
+    for number, why in doubts(faces.landmarks_image, scheme).items():
         suspects.append(Suspect(faces[number].name, why, False, partial(usable, number), partial(landmarks, number)))
     _say(split, len(faces), suspects)
     return suspects

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facelm.data.all_cores import over_cores
 from facelm.data.w300.annotations import read_text, unplaced
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box
@@ -30,6 +31,22 @@ class Annotated:
     size: tuple[int, int] | None = None
     occluded: NDArray[np.bool_] | None = None
     subsets: tuple[str, ...] = ()
+
+
+def each_read(read: Callable[[Path], Annotated], files: Sequence[Path]) -> tuple[list[Annotated], list[str]]:
+    """The faces of files that hold one each, read by all cores, and what is wrong with those that `read` refuses."""
+
+    def some(start: int, stop: int) -> tuple[list[Annotated], list[str]]:
+        found, problems = [], []
+        for file in files[start:stop]:
+            try:
+                found.append(read(file))
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+        return found, problems
+
+    parts = over_cores(some, len(files))
+    return [one for found, _ in parts for one in found], [said for _, problems in parts for said in problems]
 
 
 def ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> FloatArray:

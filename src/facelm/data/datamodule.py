@@ -21,7 +21,7 @@ from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hashes
 from facelm.data.framing import EvaluationCrop, Surroundings
 from facelm.data.kept_index import KeptSource
 from facelm.data.partition import Partition, measured, partition
-from facelm.data.sampler import EpochBatches
+from facelm.data.sampler import EpochBatches, Keys
 from facelm.data.w300.source import W300Faces
 from facelm.data.workers import PatientLoader
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme
@@ -108,6 +108,7 @@ class FaceDataModule(L.LightningDataModule):
         self.train_faces = self.val_faces = FaceArrays.of([])
         self.val_name = ""
         self._fingerprint = ""
+        self.validated = ""  # a fingerprint of the validation faces: val/nme of others does not compare
         self._train_source: ImageSource | None = None
         self._val_source: ImageSource | None = None
         self._resumed = {"epoch": 0, "batches": 0}
@@ -120,6 +121,7 @@ class FaceDataModule(L.LightningDataModule):
         chosen = self._partition()
         self.train_faces, self.val_faces, self.val_name = chosen.train, chosen.val, chosen.val_name
         self._fingerprint = data_fingerprint(self.train_faces)
+        self.validated = data_fingerprint(self.val_faces) if self.val_faces else ""
         validated = f"{len(self.val_faces)} validate ({self.val_name})" if self.val_faces else "none validate"
         log.info(f"{len(self.train_faces)} faces train, {validated}")
         self._train_source, self._val_source = self._sources()
@@ -173,7 +175,7 @@ class FaceDataModule(L.LightningDataModule):
         return PatientLoader(
             self._dataset(faces, None),
             batch_size=self.eval_batch_size,
-            sampler=[key for batch in batches for key in batch],
+            sampler=Keys(batches),
             num_workers=self.num_workers,
         )
 
@@ -277,11 +279,6 @@ class FaceDataModule(L.LightningDataModule):
             between_epochs = epoch == loop.epoch_progress.current.started
             batches = 0 if between_epochs else loop.epoch_loop.batch_progress.current.ready
         return {"epoch": epoch, "batches": batches, **self._order(), "validated": self.validated, "cache": self.cache}
-
-    @property
-    def validated(self) -> str:
-        """A fingerprint of the validation faces, "" where there are none: val/nme of others does not compare."""
-        return data_fingerprint(self.val_faces) if self.val_faces else ""
 
     def go_on_from(self, position: dict[str, Any]) -> None:
         """Makes training start at a checkpoint's `position()`.

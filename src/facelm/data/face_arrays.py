@@ -23,6 +23,7 @@ from facelm.geometry.boxes import Box
 
 Rows = NDArray[np.int64]
 
+_AT_ONCE = 1000
 _APART = "\0"  # between the names of subsets
 
 
@@ -103,6 +104,16 @@ class FaceArrays(Sequence[Face]):
     def _is_whole(self) -> bool:
         return len(self._rows) == len(self._arrays["landmarks"]) and bool((np.diff(self._rows) == 1).all())
 
+    @property
+    def boxes(self) -> FloatArray:
+        """The boxes `[N, 4]`: centre x, y, side, rotation."""
+        return self._arrays["box"][self._rows]
+
+    @property
+    def orientations(self) -> NDArray[np.uint16]:
+        """How each photograph is turned `[N]`, see `Face`."""
+        return self._arrays["orientation"][self._rows]
+
     def names(self) -> list[str]:
         """The names, in order."""
         return [_text(self._arrays, "name", row).decode("utf-8", "surrogateescape") for row in self._rows.tolist()]
@@ -121,7 +132,8 @@ class FaceArrays(Sequence[Face]):
         return self._view(int(rows))
 
     def __iter__(self) -> Iterator[Face]:
-        return map(self._view, self._rows.tolist())
+        for start in range(0, len(self), _AT_ONCE):  # no list of a million numbers
+            yield from map(self._view, self._rows[start : start + _AT_ONCE].tolist())
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._section:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 from facelm.data.images import AS_STORED, read_image
 from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import Box
+
+if TYPE_CHECKING:
+    from facelm.data.face_arrays import FaceArrays
+
+_AT_ONCE = 1000  # faces whose landmarks are copied at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +83,7 @@ class FaceSource(Protocol):
 
 def name_hashes(faces: Iterable[Face]) -> list[int]:
     """A number for each face, ascending: the first 63 bits of its name's SHA-256, by which it is known again."""
-    return sorted(name_hash(face.name) for face in faces)
+    return sorted(map(name_hash, _packed(faces).names()))
 
 
 def name_hash(name: str) -> int:
@@ -88,13 +93,20 @@ def name_hash(name: str) -> int:
 
 def data_fingerprint(faces: Iterable[Face]) -> str:
     """12 hex digits that change with any name, coordinate or turn, whatever the order (start of a SHA-256)."""
-    digest = hashlib.sha256()
-    faces = faces if isinstance(faces, Sequence) else list(faces)
-    names = [face.name for face in faces]
-    for number in sorted(range(len(names)), key=names.__getitem__):  # not the faces: a million views would be kept
-        face = faces[number]
-        name = face.name.encode("utf-8", "surrogateescape")
-        digest.update(name + b"\0" + face.landmarks_image.astype("<f8").tobytes())
-        if face.orientation != AS_STORED:
-            digest.update(b"turned %d" % face.orientation)
+    digest, packed = hashlib.sha256(), _packed(faces)
+    names = packed.names()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    for start in range(0, len(order), _AT_ONCE):
+        chosen = order[start : start + _AT_ONCE]
+        some = packed[chosen]
+        for number, points, turn in zip(chosen, some.landmarks_image, some.orientations.tolist(), strict=True):
+            digest.update(names[number].encode("utf-8", "surrogateescape") + b"\0" + points.tobytes())
+            if turn != AS_STORED:
+                digest.update(b"turned %d" % turn)
     return digest.hexdigest()[:12]
+
+
+def _packed(faces: Iterable[Face]) -> FaceArrays:
+    from facelm.data.face_arrays import FaceArrays  # which imports this file
+
+    return FaceArrays.of(faces)

@@ -26,6 +26,7 @@ import numpy as np
 
 import facelm
 from facelm import checked
+from facelm.data.all_cores import apart
 from facelm.data.array_file import map_arrays, write_arrays
 from facelm.data.cache import default_folder
 from facelm.data.face_arrays import FaceArrays
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 FEWEST = 1000
 """Faces that are worth an index; fewer are read in less than half a second."""
+
+MANY = 20_000
+"""Files from which on they are read in a process apart, since of what reading takes Python gives little back."""
 
 SETTLED = 2.0
 """Seconds since the last change of a file from which on its times tell the next one: clocks of file systems are coarse,
@@ -98,19 +102,36 @@ def kept(read: Callable[[], Sequence[Face]], watched: Watched, path: Path) -> Fa
         if found := _unchanged(path, watched, lock, asked):
             faces, remarks = found
             log.info(f"{len(faces):,} faces from the index {path}: no file has changed")
-            for name, level, text in remarks:
-                logging.getLogger(name).log(level, "%s", text) if name else warnings.warn(text, stacklevel=2)
+            _say(remarks)
             return faces
         began = time.time_ns()
         state = state_of(watched)  # before reading: what changes meanwhile makes the index stale, not wrong
-        faces, remarks = _listened(read)
-        if lock is None or len(faces) < FEWEST:
-            return faces
-        elsewhere = _elsewhere(faces, state)
-        others = state_of(NOTHING, elsewhere)
-        if max(state.latest, others.latest) > began - SETTLED * 1e9:
-            return faces
-        return _written(path, faces, remarks, _digest(state, others), elsewhere)
+        make = partial(_made, read, path if lock else None, state, began)
+        if state.files < MANY:
+            return make()[0]
+        log.info(f"reading the faces of {state.files:,} files")
+        faces, remarks = apart(partial(make, aloud=False))
+        _say(remarks)
+        return faces
+
+
+def _made(
+    read: Callable[[], Sequence[Face]], path: Path | None, state: State, began: int, aloud: bool = True
+) -> tuple[FaceArrays, list[Remark]]:
+    """What `read` gives, written to the index where it may be, and what it said."""
+    faces, remarks = _listened(read, aloud)
+    if path is None or len(faces) < FEWEST:
+        return faces, remarks
+    elsewhere = _elsewhere(faces, state)
+    others = state_of(NOTHING, elsewhere)
+    if max(state.latest, others.latest) <= began - SETTLED * 1e9:
+        faces = _written(path, faces, remarks, _digest(state, others), elsewhere)
+    return faces, remarks
+
+
+def _say(remarks: Sequence[Remark]) -> None:
+    for name, level, text in remarks:
+        logging.getLogger(name).log(level, "%s", text) if name else warnings.warn(text, stacklevel=3)
 
 
 def read_index(path: Path) -> tuple[FaceArrays, bytes, list[Remark], list[bytes]]:
@@ -165,12 +186,13 @@ def _told_since(asked: _Moment, lock: IO[str], digest: bytes) -> bool:
     return since and host == socket.gethostname() and told == digest.hex()
 
 
-def _listened(read: Callable[[], Sequence[Face]]) -> tuple[FaceArrays, list[Remark]]:
-    """The faces that `read` gives, and what it logged and warned of."""
+def _listened(read: Callable[[], Sequence[Face]], aloud: bool) -> tuple[FaceArrays, list[Remark]]:
+    """The faces that `read` gives, and what it logged and warned of, which others hear too where it is `aloud`."""
     heard: list[Remark] = []
     listener = logging.Handler()
     listener.emit = lambda record: heard.append((record.name, record.levelno, record.getMessage()))  # type: ignore[method-assign]
     room = logging.getLogger("facelm.data")
+    room.propagate, former = aloud and room.propagate, room.propagate
     warned: list[warnings.WarningMessage] = []
     room.addHandler(listener)
     try:
@@ -179,7 +201,8 @@ def _listened(read: Callable[[], Sequence[Face]]) -> tuple[FaceArrays, list[Rema
             faces = FaceArrays.of(read())
     finally:
         room.removeHandler(listener)
-        for one in warned:
+        room.propagate = former
+        for one in warned if aloud else ():
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return faces, heard + [("", 0, str(one.message)) for one in warned if one.category is UserWarning]
 

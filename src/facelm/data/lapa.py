@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from facelm.data.annotated import Annotated
+from facelm.data.annotated import Annotated, each_read
 from facelm.data.faces import Face
 from facelm.data.published import (
     Forms,
@@ -49,13 +49,7 @@ class LapaFaces(PublishedFaces):
         """As `PublishedFaces.read`; a file of points that cannot be used is a problem of its own."""
         if form != "txt":
             return super().read(form, path)
-        found, problems = [], []
-        for file in sorted(path.glob("*.txt")):
-            try:
-                found.append(_from_file(file))
-            except (ValueError, OSError) as error:
-                problems.append(str(error))
-        return found, problems
+        return each_read(_from_file, sorted(path.glob("*.txt")))
 
     def group(self, face: Face) -> str:
         """Its name without the number of the face."""

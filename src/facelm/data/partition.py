@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, FaceSource, name_hash
@@ -52,20 +53,21 @@ def partition(
         name, val = "", train[:0]
         log.info("no validation: there is no validation subset, and data.hold_out=0")
     else:
-        name = "held-out"
-        total, groups = len(train), _groups(source, train)
-        train, val = hold_out(source, train, share)
+        name, groups = "held-out", _groups(source, train)
+        held = _held(groups, share)
         log.info(
-            f"no validation subset: {len(val):,} of {total:,} training faces are held out, "
-            f"{_groups(source, val):,} of {groups:,} photographs or clips. {source.grouped}"
+            f"no validation subset: {held.sum():,} of {len(train):,} training faces are held out, "
+            f"{len(set(np.array(groups)[held])):,} of {len(set(groups)):,} photographs or clips. {source.grouped}"
         )
+        train, val = train[~held], train[held]
     if not train:
         rule = f"{source.grouped} " if name == "held-out" else ""
         raise ValueError(
             f"no face is left to train on: all {len(val)} validate. {rule}Change "
             "data.train_list or data.val_list; data.hold_out=0 trains on every face"
         )
-    _warn_of_leaks(source, train, val)
+    if name != "held-out":
+        _warn_of_leaks(source, train, val)
     return Partition(train, val, name)
 
 
@@ -104,17 +106,21 @@ def hold_out(source: FaceSource, faces: Sequence[Face], share: float) -> tuple[F
     Faces of one photograph, or frames of one clip, stay together: apart, they would validate on what was trained on.
     """
     faces = FaceArrays.of(faces)
-    groups = [source.group(face) for face in faces]
+    held = _held(_groups(source, faces), share)
+    return faces[~held], faces[held]
+
+
+def _held(groups: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Which faces `[N]` are held out, by the photograph of each."""
     photographs = sorted(set(groups))
     chosen = np.random.default_rng(0).permutation(len(photographs))[: max(1, round(share * len(photographs)))]
     held = {photographs[i] for i in chosen}
-    validates = np.array([group in held for group in groups], np.bool_)
-    return faces[~validates], faces[validates]
+    return np.array([group in held for group in groups], np.bool_)
 
 
 def _warn_of_leaks(source: FaceSource, train: FaceArrays, val: FaceArrays) -> None:
     """Says it where a photograph is on both sides, which only lists or files can do."""
-    shared = {source.group(face) for face in train} & {source.group(face) for face in val}
+    shared = {*_groups(source, val)}.intersection(_groups(source, train))
     if shared:
         log.warning(
             f"{len(shared)} photographs have faces that train and faces that validate, for example '{min(shared)}': "
@@ -136,5 +142,5 @@ def _without(val: FaceArrays, train: FaceArrays, *, both_listed: bool) -> FaceAr
     return train[np.array([name not in shared for name in names], np.bool_)]
 
 
-def _groups(source: FaceSource, faces: FaceArrays) -> int:
-    return len({source.group(face) for face in faces})
+def _groups(source: FaceSource, faces: FaceArrays) -> list[str]:
+    return [source.group(face) for face in faces]

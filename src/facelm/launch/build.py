@@ -167,11 +167,7 @@ def framed_data(node: DictConfig, spec: ModelSpec, **options: Any) -> FaceDataMo
 def build_lit(cfg: DictConfig, spec: ModelSpec, data: FaceDataModule) -> LitLandmarks:
     """The LightningModule with its network, weights loaded where the config names some."""
     faces = data.train_faces
-    shape = mean_shape(
-        np.stack([face.landmarks_image for face in faces]),
-        np.array([face.box.center for face in faces]),
-        np.array([face.box.side for face in faces]),
-    )
+    shape = mean_shape(faces.landmarks_image, faces.boxes[:, :2], faces.boxes[:, 2])
     return LitLandmarks(
         spec=spec,
         net=build_network(cfg, spec),

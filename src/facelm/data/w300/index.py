@@ -34,6 +34,7 @@ from facelm.data.w300.layout import (
     OFFICIAL_COUNTS,
     SPLITS,
     count_table,
+    holding,
     is_ibugs_name,
     list_folders,
     looked_for,
@@ -183,9 +184,7 @@ def watched_files(root: Path, split: str, list_file: str | Path | None = None, *
     Raises:
         FileNotFoundError: no annotation file.
     """
-    files = [root / MARKER]
-    if list_file is not None:
-        files.append(Path(list_file).expanduser())
+    files = [root / MARKER, *([] if list_file is None else [Path(list_file).expanduser()])]
     if (kind := how.get("annotations", "pts")) != "pts":
         named = how.get("annotations_at")
         files += find_annotation_files(root, split, kind, Path(named).expanduser() if named else None)
@@ -199,8 +198,8 @@ def present_splits(root: str | Path) -> list[str]:
         FileNotFoundError: none has any.
     """
     root = Path(root).expanduser()
-    folders = list_folders(root)
-    present = [split for split, parts in SPLITS.items() if split != "full" and not folders.keys().isdisjoint(parts)]
+    folders = holding(root, FOLDER_COUNTS)
+    present = [split for split, parts in SPLITS.items() if split != "full" and not folders.isdisjoint(parts)]
     if not present:
         raise FileNotFoundError(_nothing_found(root, "train"))
     return present
@@ -211,7 +210,7 @@ def present_subsets(root: str | Path) -> list[str]:
 
     A subset counts as present with its first photograph; `full` needs both common and challenge.
     """
-    folders = list_folders(Path(root).expanduser())
+    folders = holding(Path(root).expanduser(), FOLDER_COUNTS)
     present = {split for split in ("common", "challenge", "test") if any(folder in folders for folder in SPLITS[split])}
     if {"common", "challenge"} <= present:
         present.add("full")

@@ -101,19 +101,18 @@ def list_folder(path: Path) -> dict[str, Files]:
     found: dict[str, Files] = {}
     spelled: dict[tuple[str, bool], str] = {}
     for file_name in sorted(os.listdir(path)):
-        bare, ending = os.path.splitext(file_name)
-        ending = ending.lower()
-        if file_name.startswith(".") or ending not in (*IMAGE_ENDINGS, ".pts"):
+        if not _counts(file_name):
             continue
+        bare, ending = os.path.splitext(file_name)
         name = _spelled(bare)
-        first = spelled.setdefault((name, ending == ".pts"), bare)
+        first = spelled.setdefault((name, ending.lower() == ".pts"), bare)
         if first != bare:
             raise ValueError(
                 f"{path}: {first!r} and {bare!r} differ in spaces alone, which 300W's names leave out: both would be "
                 f"the face {name!r}. Rename one of them and its .pts"
             )
         files = found.setdefault(name, Files())
-        if ending == ".pts":
+        if ending.lower() == ".pts":
             files.pts = files.pts or path / file_name
         else:
             files.image, *files.unused = sorted(
@@ -131,6 +130,11 @@ def list_folders(root: Path, folders: Iterable[str] = tuple(FOLDER_COUNTS)) -> d
                 found[folder] = files
                 break
     return found
+
+
+def holding(root: Path, folders: Iterable[str]) -> set[str]:
+    """Those of the official folders under `root` that hold any photograph or .pts: what `list_folders` lists."""
+    return {folder for folder in folders if any(map(_holds_any, _places(root, folder)))}
 
 
 def places(root: Path, folders: Iterable[str]) -> list[Path]:
@@ -163,6 +167,16 @@ def count_table(counts: Mapping[str, int]) -> str:
     lines = [f"{'':<16}{'found':>8}{'official':>10}"]
     lines += [f"{name:<16}{found:>8,}{official:>10,}" for name, found, official in rows]
     return "\n".join(lines)
+
+
+def _holds_any(place: Path) -> bool:
+    with os.scandir(place) as entries:
+        return any(_counts(entry.name) for entry in entries)
+
+
+def _counts(file_name: str) -> bool:
+    ending = os.path.splitext(file_name)[1].lower()
+    return not file_name.startswith(".") and ending in (*IMAGE_ENDINGS, ".pts")
 
 
 def _rank(ending: str) -> int:
