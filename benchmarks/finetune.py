@@ -1,6 +1,6 @@
 """What fine-tuning is worth on few faces: 100 drawn faces with 20 points, from scratch and from the shipped weights.
 
-    python -m benchmarks.finetune --out FOLDER
+    python -m benchmarks.finetune --out FOLDER --epochs 30 --size 128   # as in docs/training.md
 
 All trainings see the same faces in the same order, at the same size, for as many epochs: the cost is the same. The
 points are 20 of the drawn 68; the rows differ in the weights that they start from, and in the rate of experiment=own or
@@ -66,17 +66,10 @@ def main() -> None:
     shared += [f"trainer.max_epochs={args.epochs}", f"seed={args.seed}", "data.num_workers=1", "data.cache=none"]
     print("| start | NME | 95 % interval |\n|---|---:|---:|")
     for name, typed in RUNS.items():
-        run = "run " + name.replace(",", "")
-        here = [*typed, *shared, "trainer.enable_progress_bar=false", f"'hydra.run.dir={run}'"]
+        run = name.replace(",", "").replace(" ", "_")
         commands = [
-            ["train", *here],
-            ["evaluate", f"'checkpoint={run}'", "data=folder", *shared[1:2], "data.test=test.csv"],
-        ]
-        commands[1] += [
-            "data.train=train.csv",
-            f"'report_dir={run}/report'",
-            f"'hydra.run.dir={run}/job'",
-            "device=cpu",
+            ["train", *typed, *shared, "trainer.enable_progress_bar=false", f"hydra.run.dir={run}"],
+            ["evaluate", f"checkpoint={run}", *shared[:4], f"report_dir={run}/report", "device=cpu"],
         ]
         for command, *overrides in commands:
             with (args.out / f"{run}.{command}.log").open("w") as log:

@@ -73,7 +73,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from perfect_network import SPEC, PerfectNetwork
     from predict_folder import FACE, FixedDetector, write
 
-    def load(source: object, device: str, network: object = None, **options: object) -> Predictor:
+    def load(source: object, device: str = "auto", network: object = None, **options: object) -> Predictor:
         return Predictor(PerfectNetwork(FACE), SPEC, device="cpu", **options)
 
     monkeypatch.setattr(Predictor, "load", load)

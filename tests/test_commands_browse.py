@@ -9,7 +9,7 @@ from facelm.cli import main
 from facelm.codec import build_codec
 from facelm.commands.browse import first_items
 from facelm.commands.contact_sheet import contact_sheet, overlay_heat, training_tile
-from facelm.geometry.landmarks import IBUG68
+from facelm.geometry.landmarks import IBUG68, get_scheme
 from facelm.launch.build import build_data, compose_config
 
 DRAWN_COUNTS = "data.counts={train:24,common:6,challenge:4,test:4}"  # as drawn_root has them, or it is drawn anew
@@ -112,6 +112,14 @@ class TestTiles:
         assert tile[22, 22, 0] > tile[22, 22, 2], "amber"
         assert tile[82, 122, 2] > tile[82, 122, 0], "cyan"
 
+    def test_a_scheme_that_does_not_say_what_an_eye_is(self, item):
+        corner = get_scheme({"name": "four", "points": 4, "mirror": [[0, 1]], "outer_eyes": [0, 1]})
+        nothing = get_scheme({"name": "four", "points": 4, "normaliser": "box"})
+        item["landmarks_crop"] = item["landmarks_crop"][[36, 0, 0, 0]]
+        for scheme, first, second in ((corner, 0, 2), (nothing, 2, 0)):
+            tile = training_tile(item, scheme, 256)
+            assert tile[82, 122, 2 - first] > tile[82, 122, 2 - second]
+
     def test_heat_lies_on_the_landmark(self, item):
         codec = build_codec({"name": "subpixel", "sigma": 1.5}, 64)
         item["landmarks_crop"][item["landmarks_crop"][:, 0] == 5] = -100
@@ -130,6 +138,9 @@ class TestTiles:
         assert (picture[6:70, 6:70] == 99).all()
         with pytest.raises(ValueError, match="no faces"):
             contact_sheet([], [], 6)
+        one, other, undecodable = (contact_sheet([tile], [f"B{u}ro"], 1)[70:] for u in ("ü", "?", "\udcfc"))
+        assert (one != other).any()
+        assert (undecodable == other).all()
 
 
 class TestMistakes:

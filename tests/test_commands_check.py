@@ -101,6 +101,12 @@ def test_options_are_those_of_training(tmp_path, capsys):
     assert "1 faces can be used" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--train", "--split-column"])
+def test_options_of_one_s_own_faces_need_their_points(tmp_path, capsys, option):
+    assert check(tmp_path, option, "x.json") == 1
+    assert f"{option} is about faces of your own: --landmarks" in capsys.readouterr().err
+
+
 def test_nothing_to_check(tmp_path, capsys):
     assert check(tmp_path / "gone") == 1
     assert "no such folder" in capsys.readouterr().err

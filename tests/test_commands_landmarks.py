@@ -80,6 +80,15 @@ def test_infer_gives_a_scheme_that_reads_the_file(drawn_root, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_names_that_are_other_numbers_are_told(drawn_root, tmp_path, capsys):
+    faces = photographs(drawn_root, tmp_path / "photos", count=2)
+    annotations = write_coco(
+        tmp_path / "cvat.json", coco(faces, tmp_path / "photos", names=[str(i) for i in range(1, 21)])
+    )
+    assert facelm(["landmarks", "infer", str(annotations), "--out", str(tmp_path / "mine.yaml")]) == 0
+    assert "the point called 1 is 0" in capsys.readouterr().out
+
+
 def test_a_file_without_names_says_what_nobody_knows(drawn_root, tmp_path, capsys):
     faces = photographs(drawn_root, tmp_path / "photos", count=2)
     content = coco(faces, tmp_path / "photos")

@@ -62,6 +62,28 @@ def test_every_form_gives_the_drawn_faces(trees, name, form):
                 assert np.isfinite(face.landmarks_image).all()
 
 
+def test_attributes_of_training_faces_are_no_subsets(trees, tmp_path):
+    root, splits = trees("wflw", "txt")
+    shutil.copytree(root, tmp_path / "wflw")
+    for test in (tmp_path / "wflw").rglob("*_test.txt"):
+        shutil.copy(test, test.with_name(test.name.replace("_test", "_train")))
+    assert any(drawn.subsets for drawn in splits["test"])
+    found = source_of("wflw", tmp_path / "wflw").faces("train")
+    assert len(found) == len(splits["test"])
+    assert not any(face.subsets for face in found)
+
+
+def test_a_photograph_elsewhere_is_taken_where_there_is_one_of_its_name(trees, tmp_path):
+    root, splits = trees("aflw", "json")
+    shutil.copytree(root, tmp_path / "aflw")
+    (tmp_path / "aflw" / "images").rename(tmp_path / "aflw" / "moved")
+    found = source_of("aflw", tmp_path / "aflw").faces("full")
+    assert [face.name for face in found] == sorted(drawn.name for drawn in splits["full"])
+    shutil.copytree(tmp_path / "aflw" / "moved", tmp_path / "aflw" / "again")
+    with pytest.raises(ValueError, match="is there 2 times"):
+        source_of("aflw", tmp_path / "aflw").faces("full")
+
+
 @pytest.mark.parametrize(("name", "form"), FORMS)
 def test_all_cores_give_the_same(trees, name, form, monkeypatch):
     source = source_of(name, trees(name, form)[0])

@@ -276,7 +276,7 @@ def test_the_three_commands_of_the_docs_lead_from_an_export_to_overlays(drawn, t
         for name, path in names.items():
             command = command.replace(name, path)
         if "/TIME" in command:
-            command = command.replace("outputs/own/TIME", str(next((tmp_path / "outputs/own").iterdir())))
+            command = command.replace("outputs/finetune/TIME", str(next((tmp_path / "outputs/finetune").iterdir())))
         program, *words = shlex.split(command)
         start = [sys.executable, *words] if program == "python" else [sys.executable, "-m", "facelm.cli", *words]
         done = subprocess.run([*start, *more], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile, draw_landmarks
+from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile, draw_landmarks, in_resized, resized
 from facelm.geometry.landmarks import IBUG68, LandmarkScheme
+from perfect_network import face_landmarks
 
 TWO_EYES = LandmarkScheme("two-eyes", 2, (1, 0), {"eyes": (0, 1)}, (0, 1), ((0,), (1,)), contours=())
 
@@ -42,6 +43,13 @@ class TestLandmarks:
         np.testing.assert_allclose(
             line, np.broadcast_to(PREDICTED, line.shape), atol=32
         )  # antialiased, one pixel thick
+
+    def test_a_hidden_point_of_the_truth_is_a_ring(self) -> None:
+        truth = np.array([[50.0, 60.0], [150.0, 140.0]])
+        canvas = draw_landmarks(black(), truth + 40, TWO_EYES, truth=truth, hidden=np.array([True, False]))
+        assert tuple(canvas[60, 50]) == (0, 0, 0)
+        assert tuple(canvas[140, 150]) == TRUTH
+        np.testing.assert_allclose(centroid(canvas, (50.0, 60.0)), truth[0], atol=0.15)
 
     def test_truth_lies_below_in_its_own_colour(self) -> None:
         truth = np.array([[50.0, 60.0], [150.0, 140.0]])
@@ -110,3 +118,24 @@ class TestFaceTile:
             tiles.append(draw_face_tile(black(), predicted, truth=truth, size=100))
         assert tiles[0].any()
         assert np.array_equal(*tiles)
+
+
+def test_what_is_drawn_can_be_chosen():
+    image, points = np.zeros((200, 200, 3), np.uint8), face_landmarks(center=(100.0, 100.0), side=120.0)
+    whole = draw_landmarks(image, points)
+    dots, lines = draw_landmarks(image, points, contours=False), draw_landmarks(image, points, points=False)
+    assert not np.array_equal(dots, lines)
+    assert ((dots > 0) | (lines > 0) >= (whole > 0)).all()
+    assert (draw_landmarks(image, points, points=False, contours=False) == 0).all()
+    assert (draw_landmarks(image, points, points=False, contours=False, numbers=True) > 0).any()
+
+
+@pytest.mark.parametrize(("size", "scale"), [((50, 100), 2.0), ((300, 150), 1.0), ((800, 200), 0.5)])
+def test_resized_points_stay_on_their_pixels(size, scale):
+    image = np.zeros((*size, 3), np.uint8)
+    image[size[0] // 2, size[1] // 2] = 255
+    small, got = resized(image, most=400, least=200)
+    assert got == scale
+    x, y = in_resized(np.array([size[1] // 2, size[0] // 2]), scale)
+    middle = np.argwhere(small[..., 0] > small.max() / 2).mean(axis=0)
+    assert middle == pytest.approx((y, x), abs=0.5)

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import fields, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -84,6 +85,15 @@ class TestAFaceIsAView:
         packed[0].landmarks_image[:] = 0
         assert_same(packed[0], faces[0])
         assert_same(replace(packed[1], folder="x"), replace(faces[1], folder="x"))
+
+    def test_it_reads_its_photograph_or_another(self, tmp_path):
+        for name, grey in (("a", 10), ("caf\udce9", 200)):
+            content = cv2.imencode(".png", np.full((3, 2, 3), grey, np.uint8))[1].tobytes()
+            (tmp_path / f"{name}.png").write_bytes(content)
+        packed = FaceArrays.of([face(1, image=tmp_path / "caf\udce9.png", orientation=6)])
+        assert packed[0].read().shape == (2, 3, 3)
+        assert packed[0].read()[0, 0, 0] == 200
+        assert replace(packed[0], image=tmp_path / "a.png").read()[0, 0, 0] == 10
 
     def test_it_goes_to_another_process_by_itself(self, faces):
         view = FaceArrays.of(faces * 100)[1]

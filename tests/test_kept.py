@@ -18,6 +18,7 @@ from facelm.evaluation.report import write_report
 from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
 from facelm.geometry.boxes import Box
 from facelm.geometry.landmarks import get_scheme
+from test_page import data_of
 
 NAMES = ["helen/a", "b 'quoted' \u2028", "</script>", "caf\udce9"]
 
@@ -44,6 +45,20 @@ def test_what_is_kept_is_found_again(scheme: str, tmp_path: Path) -> None:
     assert np.array_equal(found.result.predictions.target, result.predictions.target, equal_nan=True)
     assert np.array_equal(found.result.masks["full"], [True] * 4)
     assert found.result.predictions.confidence == pytest.approx(result.predictions.confidence, abs=1e-6)
+
+
+def test_hidden_points_are_kept_and_counted_on_the_page(tmp_path: Path) -> None:
+    points, hidden = np.zeros((68, 2)), np.arange(68) < 3
+    faces = [Face(name, Path(f"/d/{name}.jpg"), points, Box((1, 1), 2), "d", occluded=hidden) for name in "ab"]
+    faces += [Face(name, Path(f"/d/{name}.jpg"), points, Box((1, 1), 2), "d") for name in "cd"]
+    write_report(tmp_path, some_result(), origin=origin_of(faces, Path("/d")))
+    found = read_predictions(tmp_path).origin.occluded
+    assert found is not None
+    assert found.sum(axis=1).tolist() == [3, 3, 0, 0]
+    content = data_of(tmp_path / "index.html")["faces"]
+    counts = dict(zip(content["names"], content["facets"]["hidden"]["values"], strict=True))
+    assert (counts[NAMES[0]], counts[NAMES[2]]) == (3, 0)
+    assert content["hidden"][content["names"].index(NAMES[1])] == [0, 1, 2]
 
 
 def test_it_is_plain_arrays(tmp_path: Path) -> None:

@@ -163,6 +163,15 @@ class TestChangesAreNoticed:
         (place / "a/1.pts").write_text(pts_text(some_landmarks(98)))
         assert is_read_anew(root, source)
 
+    def test_of_one_of_several_annotation_files(self, root, tmp_path):
+        for name in ("a", "b"):
+            write_tree(tmp_path / name, ["x/1", "x/2"])
+        source = OwnFaces(root, IBUG68, {"train": [str(tmp_path / "a"), str(tmp_path / "b")]})
+        assert is_read_anew(root, source)
+        assert not is_read_anew(root, source)
+        (tmp_path / "b/x/2.pts").write_text(pts_text(some_landmarks(97)))
+        assert is_read_anew(root, source)
+
     def test_files_that_changed_just_now_are_read_again(self, root, monkeypatch):
         monkeypatch.setattr(kept_index, "SETTLED", 3600.0)
         assert is_read_anew(root)

@@ -14,8 +14,16 @@ from conftest import TINY
 from facelm.cli import main as facelm
 from facelm.data.dataset import Photographs
 from facelm.data.faces import Face, data_fingerprint, name_hashes
-from facelm.evaluation.known_faces import fingerprints, other_faces, photographs, trained_on, unlike_report
+from facelm.evaluation.known_faces import (
+    fingerprints,
+    other_faces,
+    photographs,
+    shared_photographs,
+    trained_on,
+    unlike_report,
+)
 from facelm.geometry.boxes import Box
+from facelm.launch.build import build_network, compose_config, model_spec
 from facelm.models.spec import ModelSpec, checkpoint_facts, read_facts
 
 
@@ -79,6 +87,10 @@ class TestOtherFaces:
         (said,) = other_faces([FACES[0], a_face("b", 1.0)], ["val"] * 2, KNOWN, PRINT)
         assert "landmarks" in said
 
+    def test_a_test_set_alone_is_compared_with_nothing(self):
+        assert other_faces([a_face("e")], ["test"], KNOWN, PRINT) == []
+        assert other_faces([a_face("e")], ["full"], KNOWN, PRINT, ["full"])
+
     def test_an_older_checkpoint_says_nothing(self):
         assert other_faces(FACES, ["val"] * 4, {}, "") == []
 
@@ -105,6 +117,30 @@ def run(drawn_root, tmp_path_factory):
     done = facelm_module("train", folder, *how)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def of_300w_lp(run, tmp_path_factory):
+    """The run's checkpoint, as if it had trained on 300W-LP."""
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["facelm"]["config"]["data"]["_target_"] = "facelm.data.w300lp.W300LpFaceDataModule"
+    torch.save(checkpoint, path := tmp_path_factory.mktemp("lp") / "lp.ckpt")
+    return path
+
+
+def test_photographs_that_two_sets_share_are_told_where_measured(of_300w_lp, run, tmp_path):
+    how = ["data=w300", f"data.root={run.parent / 'faces'}", "data.hold_out=0.2", "device=cpu"]
+    done = facelm_module("evaluate", tmp_path, f"checkpoint={of_300w_lp}", *how, "report_dir=report")
+    assert done.returncode == 0, done.stderr[-3000:]
+    notes = json.loads((tmp_path / "report" / "summary.json").read_text())["notes"]
+    assert any(note.startswith("300W-LP has photographs of 300W") for note in notes)
+    assert shared_photographs("w300lp", "wflw") == shared_photographs("w300", "w300") == []
+
+
+def test_photographs_that_two_sets_share_are_told_where_weights_start_a_training(of_300w_lp):
+    cfg = compose_config([*TINY, "data=w300", "data.root=x", f"model.weights={of_300w_lp}"])
+    with pytest.warns(UserWarning, match="300W-LP has photographs of 300W"):
+        build_network(cfg, model_spec(cfg))
 
 
 def facelm_module(name, where, *overrides):

@@ -1,5 +1,6 @@
 """The parts without Hydra: docs/python.md's script, a plain DataLoader, and the package's public names."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,13 +9,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 import facelm
+import facelm.predict.predictor as predictor_module
 from facelm import FaceDataModule, LitLandmarks, ModelSpec
 from facelm.training.schedule import WarmupCosine
+from predict_folder import FACE, FixedDetector
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 SPEC = ModelSpec(architecture="hrnetv2_tiny", crop_size=64, codec={"name": "subpixel", "sigma": 1.5})
@@ -26,8 +30,32 @@ def module(**options):
     return LitLandmarks(spec=SPEC, net=SPEC.build_network(), **recipe)
 
 
+def block(*holding):
+    """The code of docs/python.md that holds a text, or of the first blocks that hold each of several."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    return "".join(next(code for code in blocks if text in code) for text in holding)
+
+
+def test_the_prediction_of_the_docs(photos, monkeypatch):
+    """Every block on predictions, word for word, in a folder with such a photograph."""
+    pytest.importorskip("pandas")
+    (photos / "one.png").rename("photo.jpg")
+    monkeypatch.setattr(predictor_module, "DlibDetector", FixedDetector)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict = {}
+    exec(block("prediction.save(", "read_image("), names)
+    assert names["points"].shape == (1, 68, 2)
+    assert np.allclose(names["points"][0], FACE, atol=0.5)
+    assert np.array_equal(names["table"][["x", "y"]].to_numpy(), names["points"][0])
+    assert list(names["table"].columns) == ["face", "point", "x", "y", "confidence"]
+    assert names["image"].shape == (200, 240, 3)
+    assert np.allclose(names["again"].landmarks, names["points"], atol=0.5)
+    assert len(names["axes"].texts) == 68
+    assert json.loads(Path("photo.json").read_text())["faces"][0]["score"] > 0.5
+
+
 def test_the_script_of_the_docs(drawn_root, tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    code = block("LitLandmarks(")
     small = {"hrnetv2_w18": "hrnetv2_tiny", "crop_size=256": "crop_size=64", "data/300w": str(drawn_root),
              "max_epochs=60": 'max_epochs=1, accelerator="cpu", logger=False'}  # fmt: skip
     for was, now in small.items():

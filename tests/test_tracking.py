@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import pytest
 import torch
 import yaml
@@ -25,7 +26,8 @@ from facelm.models import build_model, count_macs
 from wandb_offline import OfflineRun, offline_runs, read_offline_run
 from wandb_plan import plan, tracker
 
-OWN_SCORES = ["train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/nme"]
+OWN_SCORES = ["train/loss", "train/lr", "train/images_per_second", "train/data_wait", "train/grad_norm"]
+OWN_SCORES += ["val/nme", "val/loss", "val/nme_jaw", "val/nme_mouth"]
 
 
 def in_a_terminal(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
@@ -89,11 +91,11 @@ class TestSweep:
         assert sweep.exit_code != 0
 
     def test_names(self, sweep):
-        for run, lr in ((sweep.failed, "lr=1e+30"), (sweep.good, "lr=0.002")):
+        for run, lr in ((sweep.failed, "optimizer.lr=1e+30"), (sweep.good, "optimizer.lr=0.002")):
             assert (run.project, run.job_type, run.notes, run.group) == ("facelm", "train", "two jobs", "demo lr")
             assert run.name.startswith("demo ")
-            assert run.name.endswith(f"max_epochs=2 {lr}")
-            assert {"demo", "drawn", "size=64", lr} <= set(run.tags)
+            assert run.name.endswith(f"trainer.max_epochs=2 {lr}")
+            assert {"demo", "drawn", "crop.size=64", lr} <= set(run.tags)
             assert not any("logger" in tag or "experiment" in tag for tag in run.tags)
 
     def test_asks_nothing_and_says_once_a_run_that_it_is_offline(self, sweep):
@@ -154,6 +156,23 @@ class TestCurves:
         assert good.metrics["*"]["step"] == "trainer/global_step"
 
 
+class TestFaces:
+    def test_the_same_eight_with_their_predictions(self, good):
+        rows = [row for row in good.history if "val/faces" in row]
+        assert [row["trainer/global_step"] for row in rows] == [3]  # the first epoch; the next would be the fifth
+        shown = rows[0]["val/faces"]
+        assert len(shown["captions"]) == 8
+        assert all(said.endswith(" %") for said in shown["captions"])
+        files = [good.path.parent / "files" / name for name in shown["filenames"]]
+        assert {cv2.imread(str(file)).shape for file in files} == {(256, 256, 3)}
+
+    def test_the_data_are_named(self, good):
+        (artifact,) = [artifact for artifact in good.artifacts if artifact["type"] == "dataset"]
+        assert artifact["name"] == "faces"
+        assert artifact["metadata"] == (data := good.config["facts"]["data"])
+        assert artifact["references"]["train"] == f"facelm-faces://{data['train']['fingerprint']}"
+
+
 class TestReport:
     def test_the_table(self, good, run_dir):
         columns, rows = good.table("report/table")
@@ -165,6 +184,11 @@ class TestReport:
             assert row[columns.index("fr@8")] == pytest.approx(subsets[name]["fr@8"])
             assert good.summary[f"test/{name}/nme"] == pytest.approx(subsets[name]["nme"])
         assert good.summary["test/full/fr@8"] == pytest.approx(subsets["full"]["fr@8"])
+
+    def test_the_page_is_one_file(self, good):
+        html = good.picture("report/page").read_text(encoding="utf-8")
+        assert html.count("data:image/jpeg;base64,") == 14  # common, challenge, test
+        assert "index_files/" not in html
 
     @pytest.mark.parametrize("name", ["ced", "regions"])
     def test_pictures_are_those_in_the_run_folder(self, good, run_dir, name):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -216,11 +217,20 @@ class TestTensorBoard:
         tracker.loggers()[1].log_metrics({"train/loss": 0.5}, step=3)
         tracker.log_facts({"commit": "abc"})
         tracker.log_report(trained_run / "report")
+        for step in (3, 9):
+            tracker.log_faces([np.zeros((8, 8, 3), np.uint8)] * 2, ["a", "b"], step, drawn=False)
         tracker.finish(0)
         events = event_files.EventAccumulator(str(tmp_path / "tensorboard"))
         events.Reload()
         assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(3, 0.5)]
-        assert set(events.Tags()["images"]) == {"report/ced", "report/regions", "report/worst"}
+        assert set(events.Tags()["images"]) == {
+            "report/ced",
+            "report/regions",
+            "report/worst",
+            "val/face_1",
+            "val/face_2",
+        }
+        assert [event.step for event in events.Images("val/face_2")] == [3, 9]
         texts = {f"{name}/text_summary" for name in ("config", "facts", "report/table")}
         assert texts <= set(events.Tags()["tensors"])
 

@@ -17,9 +17,9 @@ _WHOLE, _LAST = 1, 4
 class OfflineRun:
     """A run as `wandb sync` would upload it.
 
-    `history` has a row for every logging event; `artifacts` a dict each, with name, aliases, metadata and files (name
-    -> path on this disk); `metrics` what was said by `define_metric`. `exit_code` is None for a run that was not
-    closed, because it still runs or was killed.
+    `history` has a row for every logging event; `artifacts` a dict each, with name, aliases, metadata, files (name ->
+    path on this disk) and references (name -> address); `metrics` what was said by `define_metric`. `exit_code` is None
+    for a run that was not closed, because it still runs or was killed.
     """
 
     path: Path
@@ -93,7 +93,8 @@ def read_offline_run(path: Path) -> OfflineRun:
                     "type": content.type,
                     "aliases": sorted(content.aliases),
                     "metadata": json.loads(content.metadata or "{}"),
-                    "files": {entry.path: Path(entry.local_path) for entry in content.manifest.contents},
+                    "files": {one.path: Path(one.local_path) for one in content.manifest.contents if one.local_path},
+                    "references": {one.path: one.ref for one in content.manifest.contents if one.ref},
                 }
             )
         elif kind == "exit":

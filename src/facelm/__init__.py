@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from facelm.models.loading import load_model
     from facelm.models.spec import ModelSpec
     from facelm.predict import Predictor
+    from facelm.predict.photographs import read_image
     from facelm.training.lit import LitLandmarks
 
 __version__ = "0.1.0"
-__all__ = ["FaceDataModule", "LitLandmarks", "ModelSpec", "Predictor", "__version__", "load_model"]
+__all__ = ["FaceDataModule", "LitLandmarks", "ModelSpec", "Predictor", "__version__", "load_model", "read_image"]
 
 _HOME = {
     "FaceDataModule": "facelm.data.datamodule",
@@ -24,6 +25,7 @@ _HOME = {
     "ModelSpec": "facelm.models.spec",
     "Predictor": "facelm.predict",
     "load_model": "facelm.models.loading",
+    "read_image": "facelm.predict.photographs",
 }
 """The module of each public name."""
 

@@ -110,6 +110,18 @@ def strings(value: object, name: str, *, most: int = MOST_VALUES) -> tuple[str, 
     return tuple(text(one, name) for one in value)
 
 
+def part_of_address(value: object, name: str) -> str:
+    """A name that stands in an address, and holds nothing that would make it another address.
+
+    Raises:
+        ValueError: it does.
+    """
+    said = text(value, name, longest=200)
+    if not re.fullmatch(r"[\w .+@=-]*", said) or set(said) == {"."}:
+        raise ValueError(f"{name} is a name without / and other signs of an address, got {shown(said)}")
+    return said
+
+
 def hexadecimal(value: object, name: str, digits: int) -> str:
     """`value`, a string of `digits` lower-case hexadecimal digits.
 

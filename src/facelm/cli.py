@@ -24,6 +24,7 @@ JOBS = {
 COMMANDS = {
     "resume": "the newest unfinished training of outputs/, or the one that is named, goes on",
     "predict": "landmarks of photographs, folders, videos or a camera",
+    "demo": "a local page to try a model on photographs",
     "calibrate": "the box convention of a face detector, measured on annotated faces",
     "export": "a model as one ONNX file that takes crops and gives landmarks, checked",
     "convert": "weights of mmpose, the HRNet authors or timm in and out, and what they were trained for",

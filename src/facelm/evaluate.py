@@ -21,8 +21,16 @@ from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.dataset import in_photograph
 from facelm.data.faces import Face
+from facelm.data.synthetic.folder import is_drawn
 from facelm.evaluation.kept import origin_of
-from facelm.evaluation.known_faces import fingerprints, other_faces, photographs, trained_on, unlike_report
+from facelm.evaluation.known_faces import (
+    fingerprints,
+    other_faces,
+    photographs,
+    shared_photographs,
+    trained_on,
+    unlike_report,
+)
 from facelm.evaluation.metrics import mean_shape_in_box
 from facelm.evaluation.predictions import predict_faces
 from facelm.evaluation.report import print_table, write_report
@@ -34,7 +42,7 @@ from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
 from facelm.launch.local import with_local
 from facelm.launch.paths import CONF_DIR
-from facelm.launch.recorded import recorded_data, recorded_group, recorded_root, with_places
+from facelm.launch.recorded import group_of, recorded_data, recorded_group, recorded_root, with_places
 from facelm.launch.run_log import git_commit, tracked
 from facelm.models import own
 from facelm.models.device import pick_device
@@ -94,7 +102,7 @@ def evaluate(
     if same:  # what was published is about its own points
         published, count = {}, f"{len(same.pairs)} of the {same.target.num_landmarks} points of {same.target.name}"
         notes.insert(0, f"Measured on {count}, those that {same.source.name} has too")
-    notes += trained_on(faces, model.faces)
+    notes += trained_on(faces, model.faces) + shared_photographs(recorded_group(model.record), group_of(type(data)))
     absent = [name for name in data.source.published if name not in result.subsets]
     if absent and not data.val_list:
         notes.append(f"{' and '.join(absent)} absent under {shareable(str(data.root))}")
@@ -268,7 +276,9 @@ def main(cfg: DictConfig) -> None:
         data.prepare_data()
         measured = data.evaluation_faces()
         validated = model.validated if cfg.pixel_origin is None else ""  # else their landmarks are read otherwise
-        changed = [] if names_faces(typed) else other_faces(*measured, model.faces, validated)
+        changed = []
+        if not names_faces(typed):
+            changed = other_faces(*measured, model.faces, validated, data.source.validates[1])
         report_dir = report_folder(cfg, model, typed, same_faces=not changed)
         if not (changed or cfg.report_dir) and report_dir == model.path.parent.parent / "report":
             changed = unlike_report(report_dir, *measured, data.originals(measured[0]).content)
@@ -280,7 +290,7 @@ def main(cfg: DictConfig) -> None:
                 f"nothing to evaluate under {data.root}: {changed[0]}. Name faces: data.val_list=FILE"
             )
         evaluate(model, data, device, report_dir, measured, same)
-        tracker.log_report(report_dir)
+        tracker.log_report(report_dir, drawn=is_drawn(data.root))
 
 
 if __name__ == "__main__":

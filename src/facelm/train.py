@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -16,10 +17,12 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from facelm.addresses import public
 from facelm.data.datamodule import FaceDataModule
+from facelm.data.synthetic.folder import is_drawn
 from facelm.evaluate import evaluate
 from facelm.files import write_whole
 from facelm.launch import ddp, slurm
@@ -44,6 +47,8 @@ from facelm.launch.run_log import run_facts, tracked, write_facts
 from facelm.loggers import Tracker
 from facelm.models.loading import load_model
 from facelm.models.own import Network, path_of
+from facelm.training.lit import LitLandmarks
+from facelm.training.watch import FacesWhileTraining
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +74,7 @@ def train(cfg: DictConfig) -> float | None:
             best = run_dir / "checkpoints" / "best.ckpt"
             if best.is_file():
                 report(best, data, trainer, Path(cfg.report_dir).expanduser(), network_class(cfg))
-                tracker.log_report(Path(cfg.report_dir).expanduser())
+                tracker.log_report(Path(cfg.report_dir).expanduser(), drawn=is_drawn(data.root))
             scores = {"best": score, "last": trainer.callback_metrics.get("val/nme")}  # None: nothing was left to train
             known = {name: float(nme) for name, nme in scores.items() if nme is not None}
             tracker.log_checkpoints(best.parent, known)
@@ -89,13 +94,23 @@ def fit(cfg: DictConfig, data: FaceDataModule, tracker: Tracker) -> L.Trainer:
     facts = run_facts(cfg, data, lit.net)
     write_facts(facts, run_dir)
     tracker.log_facts(facts)
-    trainer = build_trainer(cfg, loggers=tracker.loggers(), callbacks=build_callbacks(cfg, run_dir), run_dir=run_dir)
+    callbacks = [*build_callbacks(cfg, run_dir), *faces_shown(cfg, data, tracker, lit)]
+    trainer = build_trainer(cfg, loggers=tracker.loggers(), callbacks=callbacks, run_dir=run_dir)
     if trainer.precision == "64-true":
         lit.double()  # Lightning does it after a checkpoint's weights are in, and after those to average were copied
     trainer.fit(lit, data, ckpt_path=resume_path(cfg.resume))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return trainer
+
+
+def faces_shown(cfg: DictConfig, data: FaceDataModule, tracker: Tracker, lit: LitLandmarks) -> list[Callback]:
+    """What shows validation faces in the tracker, every `pictures_every` epochs; nothing where it shows none."""
+    drawn = is_drawn(data.root)
+    if cfg.pictures_every is None or not data.val_faces or not tracker.shows_faces(drawn=drawn):
+        return []
+    show = partial(tracker.log_faces, drawn=drawn)
+    return [FacesWhileTraining(data.val_faces, lit.scheme, show, cfg.pictures_every)]
 
 
 def report(

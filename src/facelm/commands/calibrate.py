@@ -1,4 +1,4 @@
-"""`facelm calibrate BOXES.csv --data ROOT`: what a detector's boxes mean, measured on annotated faces."""
+"""`facelm calibrate`: what a detector's boxes mean, and how far off points are by their confidence, both measured."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ examples:
   facelm calibrate boxes.csv --data data/300w
   facelm calibrate --detector dlib --data data/300w
   facelm calibrate --detector face_detection_yunet_2023mar.onnx --data data/300w
+
+--confidence takes the report of faces that the weights were not trained on, fits the error that a heatmap's peak lets
+one expect, and says how far it is to be trusted. --weights writes the fit into the card beside these weights:
+
+  facelm evaluate checkpoint=WEIGHTS data.root=data/300w data.val_list=dev.txt report_dir=dev
+  facelm calibrate --confidence dev --weights WEIGHTS.safetensors --figure confidence.png
 """
 
 
@@ -23,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     boxes = parser.add_mutually_exclusive_group(required=True)
     boxes.add_argument("boxes", nargs="?", type=Path, metavar="BOXES.csv", help="boxes of any detector")
     boxes.add_argument("--detector", metavar="NAME", help="run this one instead: dlib, or a YuNet .onnx file")
+    boxes.add_argument("--confidence", type=Path, metavar="REPORT", help="a report: expected errors by confidence")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="with --confidence: whose card gets the fit")
+    parser.add_argument(
+        "--figure", type=Path, metavar="PNG", help="with --confidence: expected against measured errors"
+    )
     root = Path(os.environ.get("FACELM_300W", "data/300w"))
     parser.add_argument("--data", type=Path, default=root, metavar="ROOT", help=f"300W's folders (default: {root})")
     parser.add_argument("--split", default="train", help="train, common, challenge, full or test (default: train)")
@@ -30,7 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the convention."""
+    """Prints the convention, or the fit."""
+    if args.confidence:
+        from facelm.commands.confidence import calibrate_confidence
+
+        return calibrate_confidence(args.confidence, args.weights, args.figure)
+    if args.weights or args.figure:
+        raise ValueError("--weights and --figure go with --confidence REPORT")
     from facelm.commands.predict import open_detector
     from facelm.commands.progress import progress_bar
     from facelm.data.faces import Face

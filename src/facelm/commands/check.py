@@ -60,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--out {args.out}: the sheet is a .png")
     if args.other:
         return _compare(args.root.expanduser(), args.other.expanduser())
+    own = [f"--{name.replace('_', '-')}" for name in ("train", "val", "test", "split_column") if getattr(args, name)]
+    if own and not args.landmarks:
+        raise ValueError(f"{own[0]} is about faces of your own: --landmarks says what their points are, a name or file")
     scheme = get_scheme(args.landmarks) if args.landmarks else IBUG68
     suspects = _own(args, scheme) if args.landmarks else _w300(args)
     if args.out:

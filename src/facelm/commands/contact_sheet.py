@@ -8,7 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
+from PIL import ImageDraw, ImageFont
 
 from facelm.codec import Codec
 from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_landmarks, encoded
@@ -44,21 +46,20 @@ def contact_sheet(tiles: Sequence[Image], titles: Sequence[str], columns: int) -
 
 def _write_line(strip: Image, text: str) -> None:
     """Writes `text` into `strip`, its end if it does not fit: names of faces differ there."""
-    scale = cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, int(0.6 * strip.shape[0]))
-    plain = text.encode("ascii", "replace").decode()
-    while plain and cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > strip.shape[1]:
+    font = ImageFont.load_default(0.8 * strip.shape[0])
+    plain = text.encode("utf-8", "replace").decode()  # a name may hold any bytes
+    while plain and font.getlength(plain) > strip.shape[1]:
         plain = plain[1:]
-    line = strip.copy()
-    place = (0, int(0.8 * strip.shape[0]))
-    cv2.putText(line, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (220, 220, 220), 1, cv2.LINE_AA)
-    strip[:] = line
+    line = PIL.Image.fromarray(strip)
+    ImageDraw.Draw(line).text((0, 0.45 * strip.shape[0]), plain, (220, 220, 220), font, anchor="lm")
+    strip[:] = np.asarray(line)
 
 
 def training_tile(item: Mapping[str, Any], scheme: LandmarkScheme, size: int, codec: Codec | None = None) -> Image:
     """An item of `FaceDataset` as `[size, size, 3]`: the crop, its landmarks, and with a `codec` its target heatmaps.
 
-    Landmarks are amber, and cyan where they belong to the person's right eye: it lies on the left of every face, in
-    mirrored crops too, or left and right were not exchanged.
+    Landmarks are amber, and cyan where they belong to the person's right eye (its outer corner, where the scheme says
+    no more of it): it lies on the left of every face, in mirrored crops too, or left and right were not exchanged.
     """
     landmarks_crop = item["landmarks_crop"].double().numpy()
     crop = item["image"].numpy()
@@ -71,7 +72,8 @@ def training_tile(item: Mapping[str, Any], scheme: LandmarkScheme, size: int, co
         return overlay_heat(tile, heatmaps[0].amax(dim=0).numpy(), codec.stride * scale, half)
     landmarks_tile = landmarks_crop * scale + half
     right_eye = np.full_like(landmarks_tile, np.nan)
-    right_eye[list(scheme.eyes[0])] = landmarks_tile[list(scheme.eyes[0])]
+    of_it = list(scheme.eyes[0] if scheme.eyes else scheme.outer_eyes[:1])
+    right_eye[of_it] = landmarks_tile[of_it]
     return draw_landmarks(tile, right_eye, scheme, truth=landmarks_tile, color=PREDICTED, truth_color=TRUTH)
 
 

@@ -87,6 +87,8 @@ def _infer(args: argparse.Namespace) -> int:
     scheme = get_scheme(plain)
     write_whole(args.out, _HEAD + yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=110))
     _list(scheme)
+    if outline.names and (counted := _counted_otherwise(scheme.names)):
+        print(f"\n{counted}")
     for remark in [*outline.remarks[:5], *_open_questions(scheme, names, alone)]:
         print(f"\n{remark}")
     picture = args.out.with_suffix(".png")
@@ -94,9 +96,21 @@ def _infer(args: argparse.Namespace) -> int:
     coco = args.file.suffix.lower() == ".json"
     where = f"data.root={args.file}" if args.file.is_dir() else f"data.root=PHOTOGRAPHS data.train={args.file}"
     print(f"\nscheme: {args.out}, its picture: {picture}. Look them over, then:")
-    print(f"  facelm train experiment=own data={'coco' if coco else 'folder'} {where} \\")
-    print(f"      landmarks=file landmarks.file={args.out}")
+    print(f"  facelm train experiment=finetune data={'coco' if coco else 'folder'} {where} \\")
+    print(f"      landmarks=file landmarks.file={args.out}      # without a GPU: trainer=cpu native=true crop.size=128")
+    print("Of tens of thousands of faces, experiment=own starts from scratch")
     return 0
+
+
+def _counted_otherwise(names: Sequence[str]) -> str:
+    """That numbers count from 0, where the names are other numbers."""
+    other = [i for i, name in enumerate(names) if name.isdecimal() and int(name) != i]
+    if not other:
+        return ""
+    return (
+        f"Numbers count from 0, in this file, in pictures and in results: the point called {names[other[0]]} is "
+        f"{other[0]}"
+    )
 
 
 _HEAD = "# Look it over: the pairs that change places in a mirrored photograph, the outer eye corners, the regions.\n"
@@ -110,7 +124,8 @@ def _open_questions(scheme: LandmarkScheme, names: Sequence[str], alone: Sequenc
     if not any(map(has_side, names)):
         asked.append(
             "No name says left or right, so the pairs in `mirror` are guessed from where the points lie on average: "
-            "check them, or mirrored photographs teach wrong points"
+            "check them in the picture, where red and blue points are partners and grey ones lie in the middle, or "
+            "mirrored photographs teach wrong points"
         )
     if alone:
         asked.append(
@@ -119,7 +134,8 @@ def _open_questions(scheme: LandmarkScheme, names: Sequence[str], alone: Sequenc
     if scheme.normaliser == "box":
         asked.append(
             "No outer corners of eyes are known, so errors are divided by the side of the box. To compare with other "
-            "work, write `outer_eyes: [LEFT, RIGHT]` and `normaliser: interocular`"
+            "work, write `normaliser: interocular` and `outer_eyes: [A, B]`, the numbers of these points, that on the "
+            "picture's left first"
         )
     return asked
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from facelm.data.all_cores import over_cores
 from facelm.data.w300.annotations import read_text, unplaced
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box
+from facelm.geometry.landmarks import LandmarkScheme
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,23 @@ def ordered(landmarks: FloatArray, order: list[int] | None, moved: int) -> Float
     return (landmarks if order is None else landmarks[order]) - moved
 
 
+def order_of(names: tuple[str, ...], scheme: LandmarkScheme, where: str) -> list[int] | None:
+    """Where the scheme's points stand in the file `where` that names its own; None: as the scheme has them.
+
+    Raises:
+        ValueError: they are others.
+    """
+    if not names or not scheme.names or names == scheme.names:
+        return None
+    if sorted(names) != sorted(scheme.names):
+        odd = sorted(set(names) ^ set(scheme.names))
+        raise ValueError(
+            f"'{where}' names other points than the scheme {scheme.name}: {', '.join(odd[:6])} in one of them only. "
+            "facelm landmarks infer FILE writes the file's own scheme"
+        )
+    return [names.index(name) for name in scheme.names]
+
+
 def named(found: Iterable[Annotated]) -> dict[str, Annotated]:
     """Faces by name; the second of a photograph is NAME:2."""
     named: dict[str, Annotated] = {}
@@ -67,6 +86,17 @@ def named(found: Iterable[Annotated]) -> dict[str, Annotated]:
         counts[name] = number = counts.get(name, 0) + 1
         named[name if number == 1 else f"{name}:{number}"] = annotated
     return named
+
+
+def several(where: str | Sequence[str] | None) -> Sequence[str | None]:
+    """One file, none or several, as a list."""
+    return [where] if where is None or isinstance(where, str) else where
+
+
+def in_several(parts: Sequence[Sequence[Annotated]]) -> list[str]:
+    """The photographs, by name, that are annotated in more than one of the files `parts`, sorted."""
+    counts = Counter(name for part in parts for name in {one.image_name for one in part})
+    return sorted(name for name, count in counts.items() if count > 1)
 
 
 def read_list(path: Path, known: Mapping[str, object]) -> set[str]:

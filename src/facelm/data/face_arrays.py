@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from facelm.data.array_file import Arrays, Section, map_arrays
 from facelm.data.faces import Face
-from facelm.geometry.affine import FloatArray
+from facelm.data.images import read_image
+from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import Box
 
 Rows = NDArray[np.int64]
@@ -185,6 +186,13 @@ class _View(Face):
     def occluded(self) -> NDArray[np.bool_] | None:
         known = self._of._arrays.get("occluded")
         return None if known is None or known[self._row, 0] < 0 else known[self._row] > 0
+
+    def read(self) -> Image:
+        """See `Face.read`; without a `Path`, of each of which Python keeps the name in a table that grows to 20 MB."""
+        if "image" in self.__dict__:  # asked for before, or another by `replace`
+            return super().read()
+        path = _text(self._of._arrays, "image", self._row).decode("utf-8", "surrogateescape")
+        return read_image(path, self.orientation)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Face, tuple(getattr(self, field.name) for field in fields(Face))

@@ -57,7 +57,7 @@ _TURNS: dict[int, Callable[[Image], Image]] = {
 _LIES_FROM = 5  # from here on, width and height are exchanged
 
 
-def read_image(path: Path, orientation: int = AS_STORED) -> Image:
+def read_image(path: Path | str, orientation: int = AS_STORED) -> Image:
     """The photograph's pixels: uint8 RGB `[H, W, 3]`; a grey one has three equal channels.
 
     They are turned by `orientation`, as EXIF counts them; what the file itself says of it does not matter here.
@@ -67,7 +67,8 @@ def read_image(path: Path, orientation: int = AS_STORED) -> Image:
             decoded; the message names the file.
         OSError: absent or not readable.
     """
-    content = path.read_bytes()
+    with open(path, "rb") as file:
+        content = file.read()
     header_size(io.BytesIO(content), path)  # OpenCV 4 paints what a cut JPEG lacks in grey and says nothing
     if content.startswith(_PNG) and (chunk := _damaged_chunk(content)):
         raise ValueError(f"{path}: the image is damaged: the checksum of its {chunk} chunk does not fit. {_CURE}")

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from facelm.data.all_cores import over_cores
-from facelm.data.annotated import Annotated, named, ordered, read_list
+from facelm.data.annotated import Annotated, in_several, named, order_of, ordered, read_list, several
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.face_arrays import FaceArrays
@@ -26,10 +26,10 @@ from facelm.data.photographs import Photographs
 from facelm.data.plausible import check_in_image, check_pixels, check_shape, doubts, told_doubtful
 from facelm.data.table import Table, read_table
 from facelm.data.w300.annotations import read_pts
-from facelm.data.watched import Watched
+from facelm.data.watched import Watched, options_of
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
-from facelm.geometry.landmarks import LandmarkScheme, get_scheme, plain_scheme
+from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class OwnFaces:
         root: folder of the photographs.
         scheme: what the points are.
         files: by split (`train`, `val`, `test`): a COCO-keypoints .json, a table .csv, or a folder with .pts files
-            beside their photographs; a path, else one under `root`. None for `train` is `root` itself.
+            beside their photographs; a path, else one under `root`; or several. None for `train` is `root` itself.
         split_column: the column of the table for `train` that says train, val or test; `files` then name no others.
         first_pixel: what the numbers call the first pixel; None: 1 in .pts, 0 in the others.
         exif: "apply" turns photographs by their EXIF orientation, as viewers and annotation tools show them; "ignore"
@@ -65,7 +65,7 @@ class OwnFaces:
         self,
         root: Path,
         scheme: LandmarkScheme,
-        files: Mapping[str, str | None],
+        files: Mapping[str, str | Sequence[str] | None],
         *,
         split_column: str | None = None,
         first_pixel: int | None = None,
@@ -98,13 +98,11 @@ class OwnFaces:
         return faces
 
     def watches(self, split: str, list_file: str | None = None) -> Watched:
-        """What `faces` rests on: all below `root`, and the split's file or folder; raises FileNotFoundError."""
-        path = self._path(split, self.files.get("train" if self.split_column else split))
-        listed = () if list_file is None else (Path(list_file).expanduser(),)
-        options = {name: value for name, value in vars(self).items() if name not in ("_photographs", "_by_name")}
-        options |= {"reader": type(self).__qualname__, "scheme": plain_scheme(self.scheme)}
-        folders, files = ((path,), ()) if path.is_dir() else ((), (path,))
-        return Watched(repr(sorted(options.items())), (self.root, *folders), (*files, *listed), below=True)
+        """What `faces` rests on: all below `root`, the split's files and folders; raises FileNotFoundError."""
+        where = several(self.files.get("train" if self.split_column else split))
+        paths = [self._path(split, one) for one in where] + ([Path(list_file).expanduser()] if list_file else [])
+        folders = (self.root, *(path for path in paths if path.is_dir()))
+        return Watched(options_of(self), folders, tuple(path for path in paths if not path.is_dir()), below=True)
 
     def find(self, split: str, list_file: str | None = None) -> tuple[FaceArrays, dict[str, Annotated | None]]:
         """The faces that can be used, and what is wrong with others, with the annotation where it could be read."""
@@ -122,17 +120,18 @@ class OwnFaces:
         """The faces of these names, and by name what is wrong with others."""
         faces: list[Face] = []
         wrong: dict[str, str] = {}
-        for name in names:
+        for name, one in ((name, found[name]) for name in names):
             try:
-                faces.append(self._face(name, found[name]))
+                faces.append(self._face(name, one))
             except (ValueError, OSError) as error:
-                wrong[name] = f"{found[name].where}: {error}"
+                wrong[name] = f"{one.where}: {error}"
         return FaceArrays.of(faces), wrong
 
     def subsets(self) -> list[str]:
         """`val` and `test` where there are files for them."""
         if self.split_column:
-            there = {SPLITS[row.split] for row in self._table(self._path("train", self.files["train"])).rows}
+            tables = [self._table(self._path("train", one)) for one in several(self.files["train"])]
+            there = {SPLITS[row.split] for table in tables for row in table.rows}
             return [name for name in ("val", "test") if name in there]
         return [name for name in self.files if name != "train" and self.files[name]]
 
@@ -149,7 +148,16 @@ class OwnFaces:
 
     def _annotated(self, split: str) -> tuple[dict[str, Annotated], list[str]]:
         """The split's faces by name, and what is wrong with others."""
-        where = self.files.get("train" if self.split_column else split)
+        parts = [self._part(split, one) for one in several(self.files.get("train" if self.split_column else split))]
+        if twice := in_several([found for found, _ in parts]):
+            log.warning(
+                f"{len(twice):,} names of photographs stand in more than one file of data.{split}, for example "
+                f"'{twice[0]}': each annotation is a face of its own"
+            )
+        return named(one for found, _ in parts for one in found), [one for _, problems in parts for one in problems]
+
+    def _part(self, split: str, where: str | None) -> tuple[list[Annotated], list[str]]:
+        """The faces of one file or folder, and what is wrong with others."""
         path = self._path(split, where)
         kind = "folder" if path.is_dir() else path.suffix.lower()
         readers: dict[str, Callable[[Path], tuple[list[Annotated], list[str]]]] = {
@@ -163,8 +171,7 @@ class OwnFaces:
             raise ValueError(
                 f"data.split_column={self.split_column} is a column of a .csv, and data.train={where} is none"
             )
-        found, problems = readers[kind](path)
-        return named(found), problems
+        return readers[kind](path)
 
     def _path(self, split: str, where: str | None) -> Path:
         """The file or folder of a split: as it is named, or so under the root."""
@@ -192,17 +199,25 @@ class OwnFaces:
         file = read_coco(path, self.scheme.num_landmarks)
         for remark in file.remarks:
             log.warning(f"'{path}': {remark}")
-        order = self._order(file.names, str(path))
+        order = order_of(file.names, self.scheme, str(path))
         moved = self.first_pixel or 0
         found = [
-            Annotated(one.where, path, one.image_name, partial(ordered, one.landmarks, order, moved), one.box, one.size)
+            Annotated(
+                one.where,
+                path,
+                one.image_name,
+                partial(ordered, one.landmarks, order, moved),
+                one.box,
+                one.size,
+                one.occluded if order is None else one.occluded[order],
+            )
             for one in file.faces
         ]
         return found, list(file.problems)
 
     def _from_table(self, split: str, path: Path) -> tuple[list[Annotated], list[str]]:
         table = self._table(path)
-        order = self._order(table.names, str(path))
+        order = order_of(table.names, self.scheme, str(path))
         moved = self.first_pixel or 0
         return [
             Annotated(row.where, path, row.image_name, partial(ordered, row.landmarks, order, moved), row.box)
@@ -216,18 +231,6 @@ class OwnFaces:
             said = ", ".join(map(repr, unknown[:4]))
             raise ValueError(f"'{path}': the column {self.split_column!r} says {said}; known: {', '.join(SPLITS)}")
         return table
-
-    def _order(self, names: tuple[str, ...], where: str) -> list[int] | None:
-        """Where the scheme's points stand in a file that names its own; None: as the scheme has them."""
-        if not names or not self.scheme.names or names == self.scheme.names:
-            return None
-        if sorted(names) != sorted(self.scheme.names):
-            odd = sorted(set(names) ^ set(self.scheme.names))
-            raise ValueError(
-                f"'{where}' names other points than the scheme {self.scheme.name}: {', '.join(odd[:6])} in one of them "
-                "only. facelm landmarks infer FILE writes the file's own scheme"
-            )
-        return [names.index(name) for name in self.scheme.names]
 
     def _face(self, name: str, annotated: Annotated) -> Face:
         image = self.photograph(annotated)
@@ -282,9 +285,9 @@ class OwnFaceDataModule(FaceDataModule):
         *,
         root: str,
         landmarks: str | Mapping[str, Any],
-        train: str | None = None,
-        val: str | None = None,
-        test: str | None = None,
+        train: str | Sequence[str] | None = None,
+        val: str | Sequence[str] | None = None,
+        test: str | Sequence[str] | None = None,
         split_column: str | None = None,
         first_pixel: int | None = None,
         exif: Literal["apply", "ignore"] = "apply",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facelm.data.images import IMAGE_ENDINGS
+from facelm.geometry.landmarks import LandmarkScheme, plain_scheme
 
 _ENDINGS = tuple(os.fsencode(ending) for ending in (*IMAGE_ENDINGS, ".pts", ".mat", ".txt", ".json", ".csv"))
 _ROW = struct.Struct("<qqq")
@@ -33,6 +34,13 @@ class Watched:
 
 
 NOTHING = Watched("")
+
+
+def options_of(source: object) -> str:
+    """What a source is and was told, as a text: its class, and attributes but for those with an underscore before."""
+    told = {name: value for name, value in vars(source).items() if not name.startswith("_")}
+    plain = {name: plain_scheme(one) if isinstance(one, LandmarkScheme) else one for name, one in told.items()}
+    return f"{type(source).__qualname__} {sorted(plain.items())}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from facelm.evaluation.metrics import FacePredictions, IntArray
 from facelm.evaluation.scores import BoolArray
 from facelm.geometry import pose
 from facelm.geometry.landmarks import FloatArray, LandmarkScheme, box_size, normaliser
+from facelm.models.expected import ExpectedError
 
 MOST_FACES = 1200
 """On a page: of more, the worst, the best and a sample are shown."""
@@ -28,8 +29,11 @@ class Facet:
     digits: int = 1
 
 
-def facets(faces: FacePredictions, scheme: LandmarkScheme) -> dict[str, Facet]:
-    """Yaw, roll, size and confidence of faces, from the annotation where it says them; those that are known."""
+def facets(faces: FacePredictions, scheme: LandmarkScheme, fit: ExpectedError | None = None) -> dict[str, Facet]:
+    """Yaw, roll, size and confidence of faces, from the annotation where it says them; those that are known.
+
+    And the error that is expected, mean over the points, where there is a `fit`.
+    """
     landmarks = np.where(np.isfinite(faces.target), faces.target, faces.predicted)
     side = box_size(landmarks) if faces.side is None else faces.side
     with np.errstate(invalid="ignore"):
@@ -39,6 +43,8 @@ def facets(faces: FacePredictions, scheme: LandmarkScheme) -> dict[str, Facet]:
             "size": Facet("size of the box, pixels", side, 0),
             "confidence": Facet("confidence (mean peak)", confidences(faces).mean(axis=1), 3),
         }
+    if fit is not None:
+        found["expected"] = Facet("expected error, %", fit.of(confidences(faces)).mean(axis=1), 2)
     return {name: facet for name, facet in found.items() if np.isfinite(facet.values).any()}
 
 

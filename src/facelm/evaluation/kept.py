@@ -10,6 +10,7 @@
     boxes            [N, 4]     centre x, y, side and rotation in degrees of the box that was cropped; NaN if not known
     images           [N]        photographs, below the data's root; empty if not known
     orientations     [N]        how each is turned, as EXIF counts
+    occluded         [N, K]     annotated though hidden, where the data set says so
     mean_shape       [K, 2]     average training face in units of the box; no rows if not known
     scheme, facts               JSON: the landmark scheme; what was evaluated, published numbers, notes
 
@@ -33,7 +34,7 @@ from facelm import checked
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED
 from facelm.evaluation.metrics import FacePredictions, IntArray, labelled, mean_shape_in_box
-from facelm.evaluation.scores import EvaluationResult, evaluate_faces
+from facelm.evaluation.scores import BoolArray, EvaluationResult, evaluate_faces
 from facelm.files import writing
 from facelm.geometry.landmarks import FloatArray, get_scheme, plain_scheme
 
@@ -48,13 +49,15 @@ class Origin:
     """Where the faces of a result come from: rows follow its names.
 
     `boxes` `[N, 4]` are centre x, y, side and rotation in image pixels and degrees; `images` the photographs below
-    the data's root, `orientations` `[N]` how they are turned. `mean_shape` `[K, 2]` is in units of the box.
+    the data's root, `orientations` `[N]` how they are turned. `mean_shape` `[K, 2]` is in units of the box. `occluded`
+    `[N, K]` are points that are annotated though hidden; None where the data set says of none.
     """
 
     boxes: FloatArray
     images: tuple[str, ...]
     orientations: IntArray
     mean_shape: FloatArray | None = None
+    occluded: BoolArray | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,16 @@ def origin_of(faces: Sequence[Face], root: Path, mean_shape: FloatArray | None =
         images=tuple(str(image) for image in images),
         orientations=np.array([face.orientation for face in faces], dtype=np.int64),
         mean_shape=mean_shape,
+        occluded=_occluded(faces),
     )
+
+
+def _occluded(faces: Sequence[Face]) -> BoolArray | None:
+    """`[N, K]`, or None where nothing says that a point is hidden."""
+    if not any(face.occluded is not None and face.occluded.any() for face in faces):
+        return None
+    none = np.zeros(len(faces[0].landmarks_image), dtype=bool)
+    return np.array([none if face.occluded is None else face.occluded for face in faces])
 
 
 def no_origin(count: int) -> Origin:
@@ -107,6 +119,7 @@ def write_predictions(path: Path, kept: Kept) -> None:
         "images": np.array(origin.images, dtype=np.str_),
         "orientations": origin.orientations,
         "mean_shape": np.zeros((0, 2)) if origin.mean_shape is None else np.asarray(origin.mean_shape, np.float64),
+        "occluded": np.zeros((0, 0), dtype=bool) if origin.occluded is None else origin.occluded,
         "scheme": np.array(json.dumps(plain_scheme(scheme))),
         "facts": np.array(json.dumps(said, allow_nan=False)),
     }
@@ -164,6 +177,7 @@ def _kept(arrays: Mapping[str, NDArray[Any]]) -> Kept:
         images=tuple(_array(arrays, "images", "U", (n,)).tolist()),
         orientations=_array(arrays, "orientations", "iu", (n,)).astype(np.int64),
         mean_shape=shape if len(shape) == k else None,
+        occluded=_array(arrays, "occluded", "b", (n, k)) if np.size(arrays.get("occluded", ())) else None,
     )
     labels = _array(arrays, "labelled", "b", (n, k))
     side, centers = origin.boxes[:, 2], origin.boxes[:, :2]

@@ -27,14 +27,36 @@ def trained_on(faces: Sequence[Face], known: Mapping[str, Container[int]]) -> li
     ]
 
 
+SHARED_PHOTOGRAPHS = {("w300lp", "w300"): "300W-LP", ("lapa", "w300"): "LaPa"}
+"""Data sets, by their files in `conf/data`: the first has photographs of the second, test faces among them."""
+
+
+def shared_photographs(trained: str | None, measured: str | None) -> list[str]:
+    """A warning, if any, where faces of the data set `measured` may be among those of `trained`, under other names."""
+    title = SHARED_PHOTOGRAPHS.get((trained or "", measured or ""))
+    if title is None:
+        return []
+    return [
+        f"{title} has photographs of 300W, test faces among them, so what was trained on it may have seen the faces "
+        "measured here; facelm check FOLDER OTHER names those that both have"
+    ]
+
+
 def other_faces(
-    faces: Sequence[Face], labels: Sequence[str], known: Mapping[str, frozenset[int]], fingerprint: str
+    faces: Sequence[Face],
+    labels: Sequence[str],
+    known: Mapping[str, frozenset[int]],
+    fingerprint: str,
+    validating: Sequence[str] = (),
 ) -> list[str]:
     """How the faces measured, in the subsets `labels`, differ from those that validated the run; empty if not at all.
 
     `known` and `fingerprint` are what the checkpoint says of those (`data_fingerprint` for their landmarks); without
-    them nothing is compared.
+    them nothing is compared. Nor is it where no subset is measured by which a run validates: a list's `val`, the faces
+    `held-out`, and those of the data set's own, `validating`.
     """
+    if not {"val", "held-out", *validating} & {*labels}:
+        return []
     expected = known.get("validated", frozenset())
     found = [face for face in faces if name_hash(face.name) in expected]
     subsets = {label for face, label in zip(faces, labels, strict=True) if name_hash(face.name) in expected}

@@ -1,23 +1,25 @@
 """The pictures of a report: CED curve, bars per region, worst faces. Each comes as PNG bytes.
 
 The only file that imports matplotlib. Figures are made without pyplot, so nothing is shared between threads and no
-display is asked for.
+display is asked for; `faces_axes` alone uses it, where a notebook is to show what is drawn.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.axes import Axes as Axes
 from matplotlib.figure import Figure
 
 from facelm.evaluation.metrics import ced
 from facelm.evaluation.overlay import PREDICTED, TRUTH, draw_face_tile
-from facelm.evaluation.scores import SCORES, THRESHOLDS, EvaluationResult
+from facelm.evaluation.scores import SCORES, THRESHOLDS, BoolArray, EvaluationResult
 from facelm.geometry.affine import FloatArray, Image
+from facelm.geometry.landmarks import LandmarkScheme
+from facelm.models.expected import in_tenths
 
 ImageOf = Callable[[int], Image]
 """Gives the RGB photograph `[H, W, 3]` of the face with that index (`FacePredictions.index`)."""
@@ -118,8 +120,13 @@ def worst_faces(result: EvaluationResult, count: int) -> list[int]:
     return [int(row) for row in np.argsort(-errors, kind="stable") if measured[row]][:count]
 
 
-def worst_plot(result: EvaluationResult, image_of: ImageOf, *, count: int = 12) -> bytes:
-    """The worst faces with their predicted and annotated landmarks; NME and name stand under each."""
+def worst_plot(
+    result: EvaluationResult, image_of: ImageOf, *, occluded: BoolArray | None = None, count: int = 12
+) -> bytes:
+    """The worst faces with their predicted and annotated landmarks; NME and name stand under each.
+
+    `occluded` `[N, K]` are points that are annotated though hidden: rings.
+    """
     rows, columns = worst_faces(result, count), 4
     lines = math.ceil(len(rows) / columns)
     width, height = 2.6 * columns, 3.1 * lines + 0.4  # inches; a tile is square, 0.5 inches of text below it
@@ -131,14 +138,71 @@ def worst_plot(result: EvaluationResult, image_of: ImageOf, *, count: int = 12) 
     for axes, row in zip(grid.flat, rows, strict=False):
         faces, name = result.predictions, result.names[row]
         image = image_of(int(faces.index[row]))
-        axes.imshow(draw_face_tile(image, faces.predicted[row], result.scheme, truth=faces.target[row]))
+        landmarks, truth, hidden = faces.predicted[row], faces.target[row], None if occluded is None else occluded[row]
+        axes.imshow(draw_face_tile(image, landmarks, result.scheme, truth=truth, hidden=hidden))
         text = f"NME {_percent_text(result.errors.nme[row])} %"
         axes.text(0, -0.03, text, transform=axes.transAxes, va="top", fontsize=9, fontweight="bold")
         short = name if len(name) <= 36 else f"...{name[-33:]}"
         axes.text(0, -0.105, short, transform=axes.transAxes, va="top", fontsize=7.5, color=_GREY, parse_math=False)
     baseline = 1 - 0.26 / height
     figure.text(0.01, baseline, "Worst faces", fontsize=11, fontweight="bold")
-    for x, (label, color) in zip((0.13, 0.24), (("predicted", PREDICTED), ("annotated", TRUTH)), strict=True):
-        figure.text(x, baseline, "■", fontsize=11, color=[channel / 255 for channel in color])
+    legend = [(0.13, "■", "predicted", PREDICTED), (0.24, "■", "annotated", TRUTH)]
+    if occluded is not None:
+        legend.append((0.35, "○", "annotated, hidden", TRUTH))
+    for x, sign, label, color in legend:
+        figure.text(x, baseline, sign, fontsize=11, color=[channel / 255 for channel in color])
         figure.text(x + 0.017, baseline, label, fontsize=9)
     return _png(figure)
+
+
+def expected_error_plot(expected: FloatArray, errors: FloatArray, unit: str) -> bytes:
+    """Expected against measured errors `[N, K]` in percent: means of ten equal parts of the points, and of each face.
+
+    NaN says nothing.
+    """
+    whole = (np.isfinite(expected) & np.isfinite(errors)).all(axis=1)
+    means = np.column_stack([values[whole].mean(axis=1) for values in (expected, errors)])
+    figure = _figure(8, 4)
+    left, right = figure.subplots(1, 2)
+    drawn = ((left, "Points, a tenth of them a dot", in_tenths(expected, errors), 7), (right, "Faces", means, 3))
+    for axes, title, pairs, size in drawn:
+        end = 1.05 * float(pairs.max(initial=1.0))
+        axes.plot([0, end], [0, end], color=_GREY, linewidth=1, linestyle=(0, (2, 3)))
+        axes.plot(pairs[:, 0], pairs[:, 1], "o", color=_OTHER_COLORS[0], markersize=size)
+        _clean(axes, title)
+        axes.set(xlim=(0, end), ylim=(0, end), xlabel="expected error, %", ylabel=f"measured, % of the {unit}")
+    return _png(figure)
+
+
+def faces_axes(
+    axes: Axes | None,
+    image: Image,
+    faces: Sequence[FloatArray],
+    scheme: LandmarkScheme,
+    *,
+    boxes: Sequence[FloatArray] = (),
+    numbers: bool = False,
+    contours: bool = True,
+) -> Axes:
+    """`image` `[H, W, 3]` and the landmarks `[K, 2]` of its faces on `axes`, or on those of a new pyplot figure.
+
+    `boxes` `[4]` are drawn as rectangles (x1, y1, x2, y2). A point that is not finite is left out, and the contours
+    that pass it are interrupted. Convention: landmarks are in image pixels (x, y), centred on integers.
+    """
+    if axes is None:
+        from matplotlib import pyplot
+
+        axes = pyplot.figure(layout="constrained").add_subplot()
+    color = tuple(channel / 255 for channel in PREDICTED)
+    axes.imshow(image)
+    axes.set_axis_off()
+    for landmarks in faces:
+        for line in scheme.contours if contours else ():
+            axes.plot(*landmarks[list(line)].T, color=color, linewidth=1)
+        axes.plot(*landmarks.T, ".", color=color, markersize=4, markeredgecolor="black", markeredgewidth=0.3)
+        for number in np.flatnonzero(np.isfinite(landmarks).all(axis=1)).tolist() if numbers else ():
+            axes.annotate(str(number), landmarks[number], fontsize=6, color="white", clip_on=True)
+    for x1, y1, x2, y2 in boxes:
+        axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color="white", linewidth=1, linestyle=":")
+    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    return axes

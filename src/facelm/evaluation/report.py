@@ -32,7 +32,7 @@ from facelm.evaluation.kept import FILE, Kept, Origin, no_origin, write_predicti
 from facelm.evaluation.overlay import draw_face_tile, encoded
 from facelm.evaluation.page.write import write_report_page
 from facelm.evaluation.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
-from facelm.evaluation.scores import SCORES, EvaluationResult, SubsetScores
+from facelm.evaluation.scores import SCORES, BoolArray, EvaluationResult, SubsetScores
 from facelm.files import cell, write_whole
 
 Published = Mapping[str, Mapping[str, float]]
@@ -90,8 +90,8 @@ def write_report(
     _write(folder / "ced.png", ced_plot(result))
     _write(folder / "regions.png", regions_plot(result))
     if image_of is not None:
-        _write(folder / "worst.png", worst_plot(result, image_of))
-        _write_worst_faces(folder, result, image_of)
+        _write(folder / "worst.png", worst_plot(result, image_of, occluded=origin.occluded))
+        _write_worst_faces(folder, result, image_of, origin.occluded)
     lines = {"header": _header(published), "rows": list(_rows(result, published))}
     table = {**lines, "captions": _captions(result, published, notes), "own": len(result.subsets)}
     write_report_page(folder, kept, table, image_of, _write)
@@ -158,7 +158,9 @@ def per_face_csv(result: EvaluationResult) -> str:
     return text.getvalue()
 
 
-def _write_worst_faces(folder: Path, result: EvaluationResult, image_of: ImageOf, count: int = 12) -> None:
+def _write_worst_faces(
+    folder: Path, result: EvaluationResult, image_of: ImageOf, occluded: BoolArray | None, count: int = 12
+) -> None:
     """worst.csv, worst face first, and the picture that each of its lines names."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -166,7 +168,8 @@ def _write_worst_faces(folder: Path, result: EvaluationResult, image_of: ImageOf
     for rank, row in enumerate(worst_faces(result, count), start=1):
         faces, error = result.predictions, 100 * float(result.errors.nme[row])
         image = image_of(int(faces.index[row]))
-        tile = draw_face_tile(image, faces.predicted[row], result.scheme, truth=faces.target[row])
+        hidden = None if occluded is None else occluded[row]
+        tile = draw_face_tile(image, faces.predicted[row], result.scheme, truth=faces.target[row], hidden=hidden)
         file = f"worst/{rank:02d}.png"
         _write(folder / file, encoded(tile, ".png"))
         subsets = "+".join(subset for subset, mask in result.masks.items() if mask[row])

@@ -21,6 +21,7 @@ from torch import nn
 
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
+from facelm.evaluation.known_faces import shared_photographs
 from facelm.evaluation.metrics import mean_shape
 from facelm.geometry.landmarks import get_scheme, plain_scheme
 from facelm.launch import ddp, slurm
@@ -28,6 +29,7 @@ from facelm.launch.ddp import environment_plugins, resolve_devices
 from facelm.launch.errors import sentence
 from facelm.launch.jobs import key_of
 from facelm.launch.paths import CONF_DIR
+from facelm.launch.recorded import recorded_group, trained_group
 from facelm.launch.resume import resume_path
 from facelm.models import own
 from facelm.models.loading import same_points
@@ -58,8 +60,7 @@ def build(node: Any, **extra: Any) -> Any:
         try:
             return instantiate(node, _convert_="all", **extra)
         except InstantiationException as error:
-            cause = error.__cause__
-            if isinstance(cause, TypeError | UserWarning):  # an argument that is missing, or that it does not know
+            if isinstance(cause := error.__cause__, TypeError | UserWarning):  # an argument missing, or not known
                 raise ValueError(" ".join(str(error).split())) from cause
             if isinstance(cause, Exception):
                 raise cause from None
@@ -147,6 +148,8 @@ def build_network(cfg: DictConfig, spec: ModelSpec) -> nn.Module:
     if weights is not None:
         file = open_weights(weights)
         load_weights(built, file, new_head=True, same=same_points(file, scheme, cfg.same_points))
+        for said in shared_photographs(trained_group(file), recorded_group({"data": plain(cfg.data)})):
+            warnings.warn(f"model.weights={weights}: {said}", stacklevel=2)
     return built
 
 

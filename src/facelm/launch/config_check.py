@@ -67,7 +67,7 @@ OF_THE_CHECKPOINT = ("crop", "landmarks", "augment", "inference")
 
 THE_CHECKPOINT_S = (
     "that is the checkpoint's own. Of the way it is read, flip=, annotation_shift=, codec= and pixel_origin= can be "
-    "changed"
+    "changed; as=SCHEME alone says what points the faces have"
 )
 
 FREE = ("callbacks", "logger", "codec", "hydra")
@@ -291,4 +291,23 @@ def with_nearest(error: BaseException, arguments: Sequence[str]) -> list[str]:
         return [f"{key}: {THE_CHECKPOINT_S}" for key in own]
     known = [*keys_of(base), *groups]
     unknown = [key_of(one) for one in typed if key_of(one) not in known and "/" not in key_of(one)]
-    return [f"{key} does not exist{said}" for key in unknown if (said := did_you_mean(key, known))]
+    return [
+        f"{key} does not exist{said}"
+        for key in unknown
+        if (said := of_other_files(name, key) or did_you_mean(key, known))
+    ]
+
+
+def of_other_files(name: str, key: str) -> str:
+    """Which files of a key's group have the key, where the one that `name` chooses has not; nothing where none has."""
+    group, _, inner = key.partition(".")
+    found = []
+    for path in sorted((CONF_DIR / group).glob("*.yaml")) if inner else ():
+        try:
+            with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+                node = compose(name, [f"{group}={path.stem}"])
+        except (HydraException, OmegaConfBaseException):  # one that needs more
+            continue
+        if inner in keys_of(node.get(group)):
+            found.append(f"{group}={path.stem}")
+    return f" with the {group} of this command: it is a key of {', '.join(found)}, to be typed too" if found else ""

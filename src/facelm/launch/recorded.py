@@ -20,6 +20,8 @@ from facelm.addresses import CUT, shareable
 from facelm.configs import CONF_DIR
 from facelm.launch.jobs import key_of, read_record
 from facelm.launch.same_faces import FACTS
+from facelm.models.spec import read_facts
+from facelm.models.weights import WeightsFile
 
 Check = Callable[[object, str], Any]
 
@@ -33,14 +35,18 @@ def _path(value: object, name: str) -> str | None:
     return None if value is None else checked.text(value, name, longest=4096)
 
 
+def _paths(value: object, name: str) -> str | list[str] | None:
+    return [checked.text(one, name, longest=4096) for one in value] if isinstance(value, list) else _path(value, name)
+
+
 DATA: Mapping[str, Check] = {
     "root": lambda value, name: checked.text(value, name, longest=4096),
     "file": _path,
     "annotations": lambda value, name: checked.one_of(value, name, ("auto", "pts", "txt", "json", "csv", "mat")),
     "annotations_at": _path,
-    "train": _path,
-    "val": _path,
-    "test": _path,
+    "train": _paths,
+    "val": _paths,
+    "test": _paths,
     "first_pixel": lambda value, name: None if value is None else checked.integer(value, name, 0, 1),
     "exif": lambda value, name: checked.one_of(value, name, ("auto", "apply", "ignore")),
     "train_list": _path,
@@ -98,7 +104,20 @@ def recorded_group(record: Mapping[str, Any]) -> str | None:
     What a record says is looked up among facelm's own files, and is not itself imported.
     """
     data = record.get("data")
-    said = data.get("_target_") if isinstance(data, Mapping) else None
+    return _group(data.get("_target_") if isinstance(data, Mapping) else None)
+
+
+def trained_group(file: WeightsFile) -> str | None:
+    """As `recorded_group`, of the run that wrote weights; None where they are no run's checkpoint."""
+    return recorded_group(read_facts(file.checkpoint, file.path).config) if "facelm" in file.checkpoint else None
+
+
+def group_of(module: type) -> str | None:
+    """The file of `conf/data` that builds data modules of this class; None where there is none."""
+    return _group(f"{module.__module__}.{module.__qualname__}")
+
+
+def _group(said: object) -> str | None:
     for path in sorted((CONF_DIR / "data").glob("*.yaml")):
         if isinstance(said, str) and f"_target_: {said}" in path.read_text(encoding="utf-8").splitlines():
             return path.stem
@@ -113,7 +132,7 @@ def with_places(recorded: Mapping[str, Any], run: Path) -> dict[str, Any]:
     Raises:
         ValueError: a path was cut, and the folder does not say it.
     """
-    cut = [key for key, value in recorded.items() if isinstance(value, str) and value.startswith(CUT)]
+    cut = [key for key, value in recorded.items() if any(str(one).startswith(CUT) for one in _leaves(value))]
     if not cut:
         return dict(recorded)
     said: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 
+from facelm.geometry.affine import Image
 from facelm.loggers.metrics_csv import MetricsCSV
 from facelm.loggers.tracker import RunPlan, Tracker
 
@@ -53,10 +54,19 @@ class Trackers(Tracker):
         for tracker in self._trackers:
             tracker.log_facts(facts)
 
-    def log_report(self, folder: Path) -> None:
+    def shows_faces(self, *, drawn: bool) -> bool:
+        """Whether any does."""
+        return any(tracker.shows_faces(drawn=drawn) for tracker in self._trackers)
+
+    def log_faces(self, pictures: Sequence[Image], captions: Sequence[str], step: int, *, drawn: bool) -> None:
+        """Shows each, in those that show such faces."""
+        for tracker in self._trackers:
+            tracker.log_faces(pictures, captions, step, drawn=drawn)
+
+    def log_report(self, folder: Path, *, drawn: bool = False) -> None:
         """Shows each."""
         for tracker in self._trackers:
-            tracker.log_report(folder)
+            tracker.log_report(folder, drawn=drawn)
 
     def log_checkpoints(self, folder: Path, nme: Mapping[str, float]) -> None:
         """Gives each the files."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from facelm.data.images import read_image
+from facelm.geometry.affine import Image
 from facelm.loggers.tracker import RunPlan, Tracker
 
 
@@ -42,7 +43,16 @@ class TensorBoardTracker(Tracker):
         """Adds them as text."""
         self._text("facts", facts)
 
-    def log_report(self, folder: Path) -> None:
+    def shows_faces(self, *, drawn: bool) -> bool:
+        """Always: its files stay in the run folder."""
+        return True
+
+    def log_faces(self, pictures: Sequence[Image], captions: Sequence[str], step: int, *, drawn: bool) -> None:
+        """A picture for each face, which moves with the slider of the steps."""
+        for number, picture in enumerate(pictures, start=1):
+            self._logger.experiment.add_image(f"val/face_{number}", picture, step, dataformats="HWC")
+
+    def log_report(self, folder: Path, *, drawn: bool = False) -> None:
         """Adds the table as text and the report's pictures."""
         writer = self._logger.experiment
         writer.add_text("report/table", (folder / "table.md").read_text(encoding="utf-8"))

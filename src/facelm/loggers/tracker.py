@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from facelm.geometry.affine import Image
 from facelm.loggers.metrics_csv import MetricsCSV
 
 MACHINERY = ("hydra", "launcher", "logger", "resume", "run_dir", "report_dir", "sweep", "tags")
@@ -35,14 +36,17 @@ class RunPlan:
     resumed: Mapping[str, str] = field(default_factory=dict)
 
     def short_overrides(self) -> list[str]:
-        """`lr=0.002` for `optim.optimizer.lr=0.002`, the last part of a path; without `hydra.*`, `logger=` and such."""
+        """`optimizer.lr=0.002` for `optim.optimizer.lr=0.002`: the last two parts of a path, since one says too little.
+
+        Without `hydra.*`, `logger=` and such.
+        """
         short = []
         for override in self.overrides:
             key, _, value = override.lstrip("+").partition("=")
             if key.lstrip("~").partition(".")[0] in (*MACHINERY, "experiment", "name"):
                 continue
             value = value.strip("'\"").rstrip("/").rpartition("/")[2]
-            short.append(f"{key.rpartition('.')[2]}={value}" if value else key)
+            short.append(f"{'.'.join(key.split('.')[-2:])}={value}" if value else key)
         return short
 
 
@@ -68,8 +72,15 @@ class Tracker:
     def log_facts(self, facts: Mapping[str, Any]) -> None:
         """Adds plain facts that are known once data and network exist (facts.json holds them too)."""
 
-    def log_report(self, folder: Path) -> None:
-        """Shows what the report in `folder` holds."""
+    def shows_faces(self, *, drawn: bool) -> bool:
+        """Whether pictures of faces go there; `drawn` says that they are of nobody."""
+        return False
+
+    def log_faces(self, pictures: Sequence[Image], captions: Sequence[str], step: int, *, drawn: bool) -> None:
+        """Shows faces that validate, `[H, W, 3]` each, as they are predicted after `step` steps."""
+
+    def log_report(self, folder: Path, *, drawn: bool = False) -> None:
+        """Shows what the report in `folder` holds; `drawn` says that its faces are of nobody."""
 
     def log_checkpoints(self, folder: Path, nme: Mapping[str, float]) -> None:
         """Keeps `folder`/best.ckpt and last.ckpt, or the one there is; `nme`: `val/nme` of `best`, `last`, percent."""

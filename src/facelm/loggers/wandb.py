@@ -18,9 +18,10 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from facelm.geometry.affine import Image
 from facelm.loggers.server import offline_because
 from facelm.loggers.tracker import RunPlan, Tracker
-from facelm.loggers.wandb_report import report_items, report_scores
+from facelm.loggers.wandb_report import data_artifact, face_pictures, report_items, report_scores
 from facelm.models.download import sha256
 from facelm.models.spec import read_facelm_checkpoint
 
@@ -37,8 +38,8 @@ class WandbTracker(Tracker):
     `group` is by default the sweep, `job_type` train or evaluate, `name` the experiment with short overrides, `id` that
     of the run that is resumed. `tags` are added to the experiment, the overrides and the run's own tags. `mode` null
     means WANDB_MODE, or else online; whatever it is, a run without a key or without an answer from the server is
-    offline. `checkpoints` uploads best.ckpt and last.ckpt. `finish_timeout` is how many seconds the end of a run waits
-    for its upload.
+    offline. `checkpoints` uploads best.ckpt and last.ckpt; `pictures` shows faces that are not drawn, too.
+    `finish_timeout` is how many seconds the end of a run waits for its upload.
 
     Nothing that goes wrong with W&B ends a run: it is logged as a warning.
 
@@ -59,6 +60,7 @@ class WandbTracker(Tracker):
         id: str | None = None,
         mode: str | None = None,
         checkpoints: bool = True,
+        pictures: bool = False,
         init_timeout: float = 60.0,
         finish_timeout: float = 300.0,
     ) -> None:
@@ -67,7 +69,7 @@ class WandbTracker(Tracker):
         self._given: dict[str, Any] = {"project": project, "entity": entity, "notes": notes}
         self._group, self._job_type, self._name, self._tags, self._id = group, job_type, name, tuple(tags), id
         self._mode = mode
-        self._checkpoints = checkpoints
+        self._checkpoints, self._pictures = checkpoints, pictures
         self._init_timeout, self._finish_timeout = init_timeout, finish_timeout
         self._run: Any = None
         self._scores: dict[str, float] = {}
@@ -199,12 +201,25 @@ class WandbTracker(Tracker):
         if self._run is not None:
             with _harmless("the run lacks its facts"):
                 self._run.config.update({"facts": dict(facts)}, allow_val_change=True)
+            if data := facts.get("data"):
+                with _harmless("the run does not name its faces"):
+                    self._run.log_artifact(data_artifact(data))
 
-    def log_report(self, folder: Path) -> None:
-        """The table, the CED curve, the bars per region and the worst faces; the scores also as `test/SUBSET/SCORE`."""
+    def shows_faces(self, *, drawn: bool) -> bool:
+        """Drawn ones; others with `pictures`."""
+        return self._run is not None and (drawn or self._pictures)
+
+    def log_faces(self, pictures: Sequence[Image], captions: Sequence[str], step: int, *, drawn: bool) -> None:
+        """`val/faces`, which moves with the slider of the steps."""
+        if self.shows_faces(drawn=drawn):
+            with _harmless("the faces were not shown"):
+                self._run.log({**face_pictures(pictures, captions), STEP: step})
+
+    def log_report(self, folder: Path, *, drawn: bool = False) -> None:
+        """The table, curves, bars, page, and faces where these are shown; the scores also as `test/SUBSET/SCORE`."""
         if self._run is not None:
             with _harmless("the report was not logged"):
-                self._run.log(report_items(folder))
+                self._run.log(report_items(folder, pictures=drawn or self._pictures))
                 self._scores = report_scores(folder)
                 self._run.summary.update(self._scores)
 

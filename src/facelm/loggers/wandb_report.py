@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from facelm.evaluation.page.pictures import in_one_file
+from facelm.evaluation.page.write import FILE
 from facelm.evaluation.scores import SCORES
+from facelm.geometry.affine import Image
+
+FACES_ON_THE_PAGE = 60
 
 
-def report_items(folder: Path) -> dict[str, Any]:
-    """`report/table`, `report/ced`, `report/regions` and, where the report has it, `report/worst` with overlays."""
+def report_items(folder: Path, *, pictures: bool) -> dict[str, Any]:
+    """`report/table`, `report/ced`, `report/regions`, `report/page` and, with `pictures`, `report/worst` with overlays.
+
+    The page is one file, with `FACES_ON_THE_PAGE` thumbnails in it at most: the first faces, the worst.
+    """
     import wandb
 
     items: dict[str, Any] = {
@@ -19,7 +28,10 @@ def report_items(folder: Path) -> dict[str, Any]:
         "report/ced": wandb.Image(str(folder / "ced.png")),
         "report/regions": wandb.Image(str(folder / "regions.png")),
     }
-    if (folder / "worst.csv").is_file():
+    if (folder / FILE).is_file():
+        page = in_one_file(folder / FILE, FACES_ON_THE_PAGE if pictures else 0)
+        items["report/page"] = wandb.Html(page, inject=False)
+    if pictures and (folder / "worst.csv").is_file():
         with (folder / "worst.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         overlays = [wandb.Image(str(folder / row["file"])) for row in rows]
@@ -30,6 +42,27 @@ def report_items(folder: Path) -> dict[str, Any]:
         ]
         items["report/worst"] = wandb.Table(columns=["rank", "face", "subset", "nme", "overlay"], data=faces)
     return items
+
+
+def face_pictures(pictures: Sequence[Image], captions: Sequence[str]) -> dict[str, Any]:
+    """`val/faces`: one picture of each, as JPEG."""
+    import wandb
+
+    pairs = zip(pictures, captions, strict=True)
+    return {"val/faces": [wandb.Image(picture, caption=said, file_type="jpg") for picture, said in pairs]}
+
+
+def data_artifact(facts: Mapping[str, Any]) -> Any:
+    """The artifact that stands for the faces of a run: their fingerprints as references, and no file of theirs.
+
+    Runs on the same faces have the same version of it.
+    """
+    import wandb
+
+    artifact = wandb.Artifact("faces", type="dataset", metadata=dict(facts))
+    for part, entry in facts.items():
+        artifact.add_reference(f"facelm-faces://{entry['fingerprint']}", name=str(part))
+    return artifact
 
 
 def report_scores(folder: Path) -> dict[str, float]:

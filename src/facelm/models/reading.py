@@ -182,3 +182,19 @@ def _reason(error: Exception) -> str:
     if not words or "weights_only" in words or "torch.load" in words:  # torch's advice is to load it unsafely
         return type(error).__name__
     return f"{type(error).__name__}: {words.rstrip('. ')}"
+
+
+def name_hashes_in(value: object, name: str) -> frozenset[int]:
+    """The hashes that a checkpoint holds as a row of integers.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if (
+        not isinstance(value, torch.Tensor)
+        or value.dtype != torch.int64
+        or value.dim() != 1
+        or value.layout != torch.strided
+    ):
+        raise ValueError(f"{name} is a row of 64-bit numbers, got {checked.shown(value)}")
+    return frozenset(value.tolist())

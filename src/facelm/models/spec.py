@@ -7,7 +7,6 @@ names and numbers that are looked up in registries; the config stored beside it 
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,9 +20,10 @@ from facelm.codec import Codec, build_codec
 from facelm.files import writing
 from facelm.geometry.landmarks import IBUG68, LandmarkScheme, plain_scheme, told_scheme
 from facelm.models import ARCHITECTURES, build_model, own
+from facelm.models.expected import ExpectedError
 from facelm.models.hrnet import is_hrnet
 from facelm.models.inference import FLIPS, IMAGENET_MEAN, IMAGENET_STD
-from facelm.models.reading import read_checkpoint
+from facelm.models.reading import name_hashes_in, read_checkpoint
 
 LARGEST_CROP = 2048
 """Pixels of a crop's side."""
@@ -38,7 +38,8 @@ class ModelSpec:
     codec's name and settings; `flip` the flip test (`none`, `shifted`, `exact`); `annotation_shift` how far to the
     right of what the network says all annotated points lie, in units of the box's side
     (benchmarks/annotation_shift.py); `pixel_origin` what was subtracted from the stored 1-based coordinates in
-    training; `mean` and `std` normalise RGB values on 0..255.
+    training; `mean` and `std` normalise RGB values on 0..255; `expected_error` how far points are off by their peaks,
+    where that was measured.
 
     Raises:
         ValueError: a name that no registry knows, or a number out of range.
@@ -56,6 +57,7 @@ class ModelSpec:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     version: str = __version__
+    expected_error: ExpectedError | None = None
 
     def __post_init__(self) -> None:
         name = checked.text(self.architecture, "model.name", longest=200)
@@ -85,6 +87,8 @@ class ModelSpec:
                 checked.number(value, f"codec.{option}", -1000, 1000)
             elif not isinstance(value, str | bool | None):
                 raise ValueError(f"codec.{option} is a number or a name, got {checked.shown(value)}")
+        if self.expected_error:
+            checked.numbers(self.expected_error.scale, "expected_error.scale", self.scheme.num_landmarks, 0, 1e4)
         self.build_codec()
 
     @property
@@ -105,6 +109,11 @@ class ModelSpec:
     def shift_crop(self) -> float:
         """`annotation_shift` in pixels of the crop."""
         return self.annotation_shift * self.crop_size / self.crop_scale
+
+    @property
+    def known_error(self) -> ExpectedError | None:
+        """`expected_error` where it is that of this flip test: another one's peaks are others."""
+        return self.expected_error if self.expected_error and self.expected_error.flip == self.flip else None
 
     def build_codec(self) -> Codec:
         """The codec at this crop size.
@@ -161,8 +170,10 @@ class ModelSpec:
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         plain |= {"scheme": plain_scheme(self.scheme), "codec": dict(self.codec), "arguments": dict(self.arguments)}
         plain |= {"mean": list(self.mean), "std": list(self.std)}
-        if not self.arguments:  # as before there were any
-            del plain["arguments"]
+        plain["expected_error"] = self.expected_error and self.expected_error.to_dict()
+        for name in ("arguments", "expected_error"):
+            if not plain[name]:  # as before there were any
+                del plain[name]
         return plain
 
     @classmethod
@@ -184,6 +195,8 @@ class ModelSpec:
             plain["scheme"] = told_scheme(plain["scheme"])
         if isinstance(codec := plain.get("codec"), Mapping) and "name" in codec:
             plain["codec"] = {**codec, "name": checked.renamed(codec["name"])}
+        if "expected_error" in plain:
+            plain["expected_error"] = ExpectedError.from_dict(plain["expected_error"])
         for name in ("mean", "std"):
             if isinstance(plain.get(name), list):
                 plain[name] = tuple(plain[name])
@@ -251,9 +264,9 @@ def read_facts(checkpoint: Mapping[str, Any], path: Path | str = "the checkpoint
         return CheckpointFacts(
             spec=spec,
             config=checked.mapping(checked.plain(facts.get("config", {}), "config"), "config"),
-            run={name: _run_name(value, f"run.{name}") for name, value in run.items()},
+            run={name: checked.part_of_address(value, f"run.{name}") for name, value in run.items()},
             position=position,
-            faces={name: _name_hashes(value, f"faces.{name}") for name, value in _entries(facts, "faces").items()},
+            faces={name: name_hashes_in(value, f"faces.{name}") for name, value in _entries(facts, "faces").items()},
             mean_shape=None if shape is None else checked.finite_points(shape, "mean_shape", count, 10),
         )
     except ValueError as error:
@@ -262,25 +275,6 @@ def read_facts(checkpoint: Mapping[str, Any], path: Path | str = "the checkpoint
 
 def _entries(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
     return checked.mapping(facts.get(name, {}), name)
-
-
-def _name_hashes(value: object, name: str) -> frozenset[int]:
-    if (
-        not isinstance(value, torch.Tensor)
-        or value.dtype != torch.int64
-        or value.dim() != 1
-        or value.layout != torch.strided
-    ):
-        raise ValueError(f"{name} is a row of 64-bit numbers, got {checked.shown(value)}")
-    return frozenset(value.tolist())
-
-
-def _run_name(value: object, name: str) -> str:
-    """A part of an address in a tracker: without what would change the address."""
-    said = checked.text(value, name, longest=200)
-    if not re.fullmatch(r"[\w .+@=-]*", said) or set(said) == {"."}:
-        raise ValueError(f"{name} is a name without / and other signs of an address, got {checked.shown(said)}")
-    return said
 
 
 def checkpoint_facts(

@@ -232,7 +232,7 @@ def _notes(file: WeightsFile, has_head: bool, other: int | None, same: int) -> t
     notes = [] if has_head else ["no head in the file: the network's own head is kept as it was", NEAREST_NOTE]
     if other is not None:
         taken = f"{same} filters of the last convolution are taken over, {other - same} start anew"
-        whole = "the last convolution starts anew"
+        whole = "the last convolution starts anew (same_points=FILE keeps the filters of points that both have)"
         notes.append(f"{file.num_landmarks} landmarks in the file, {other} here: {taken if same else whole}")
     if file.published:
         known = file.published

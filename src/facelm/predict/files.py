@@ -27,18 +27,18 @@ from pathlib import Path
 from typing import IO
 
 import cv2
-import numpy as np
 
 from facelm.data.w300.annotations import write_pts
-from facelm.evaluation.overlay import draw_landmarks, encoded
-from facelm.files import cell, replacing, writing
+from facelm.evaluation.overlay import draw_faces, encoded, in_resized, resized
+from facelm.files import replacing, writing
 from facelm.geometry.affine import Image
 from facelm.geometry.landmarks import LandmarkScheme
 from facelm.predict import coco
 from facelm.predict.film import Film
 from facelm.predict.frames import Frame
 from facelm.predict.journal import TABLES, Journal
-from facelm.predict.prediction import FaceLandmarks, Prediction, plain_numbers
+from facelm.predict.prediction import FaceLandmarks, Prediction
+from facelm.predict.saving import table_header, table_row
 from facelm.predict.video import TrackedFace
 
 FORMATS = ("json", "csv", "pts", "coco")
@@ -168,33 +168,26 @@ class ResultFolder:
 
     def _add_row(self, name: str, frame: int | str, number: int, face: FaceLandmarks) -> None:
         if "csv" in self.formats:
-            points = np.column_stack([face.landmarks_image.round(3), face.confidence.round(4)])
-            self.journal.row([cell(name), frame, number, *face.box.round(3).tolist(), *plain_numbers(points.ravel())])
+            self.journal.row(table_row(name, frame, number, face))
 
     def _write_table(self) -> None:
-        points = [f"{i}_{what}" for i in range(self.scheme.num_landmarks) for what in ("x", "y", "confidence")]
         with (
             replacing(self.journal.claim_table()) as path,
             path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
             table = csv.writer(file)
-            table.writerow(["input", "frame", "face", "x1", "y1", "x2", "y2", *points])
+            table.writerow(table_header(self.scheme))
             table.writerows(self.journal.rows())
 
     def _write_overlay(self, file: str, pixels: Image, faces: Sequence[FaceLandmarks]) -> None:
-        scale = min(1.0, LONGEST_OVERLAY / max(pixels.shape[:2]))
-        if scale < 1:
-            size = tuple(max(1, round(side * scale)) for side in (pixels.shape[1], pixels.shape[0]))
-            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+        pixels, scale = resized(pixels, most=LONGEST_OVERLAY)
         with self.place(file) as path:
             path.write_bytes(encoded(self.draw(pixels, faces, scale), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 92]))
 
     def draw(self, pixels: Image, faces: Sequence[FaceLandmarks], scale: float = 1.0) -> Image:
         """`pixels`, an image shrunk by `scale`, with the landmarks of all faces on it."""
-        for face in faces:
-            # A shrunk image's pixel centres: (x + 1/2) scale - 1/2.
-            pixels = draw_landmarks(pixels, (face.landmarks_image + 0.5) * scale - 0.5, self.scheme)
-        return pixels
+        points = [in_resized(face.landmarks_image, scale) for face in faces]
+        return draw_faces(pixels, points, self.scheme, doubtful=[face.doubtful for face in faces])
 
 
 class VideoResult:

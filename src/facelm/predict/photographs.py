@@ -89,6 +89,11 @@ def read_photograph(source: Source, *, bgr: bool = False) -> Photograph:
     )
 
 
+def read_image(source: Source, *, bgr: bool = False) -> Image:
+    """The pixels `[H, W, 3]`, uint8 RGB, of a photograph as a viewer shows it; see `read_photograph`."""
+    return read_photograph(source, bgr=bgr).pixels
+
+
 @dataclass(frozen=True)
 class Seen(Generic[Box]):
     """A photograph, where the faces in it are, the seconds for reading and for these, and why it could not be read."""

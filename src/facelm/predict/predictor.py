@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from os import PathLike, fspath
 from pathlib import Path
 from time import perf_counter
 from typing import Any, overload
@@ -193,9 +194,16 @@ class Predictor:
         took = perf_counter() - start
         predictions = [
             Prediction(
-                tuple(found), one.photograph.size, {**one.seconds, "landmarks": took}, _notes(one, found), one.error
+                tuple(found),
+                one.photograph.size,
+                {**one.seconds, "landmarks": took},
+                _notes(one, found),
+                one.error,
+                self.scheme,
+                source if isinstance(source, str | PathLike | bytes) else one.photograph,
+                fspath(source) if isinstance(source, str | PathLike) else "",
             )
-            for one, found in zip(seen, faces, strict=True)
+            for source, one, found in zip(sources, seen, faces, strict=True)
         ]
         return predictions if many else predictions[0]
 
@@ -253,7 +261,11 @@ class Predictor:
             landmarks -= spec.stored_offset_image
             confidence = scores.clamp(0, 1).numpy()
             triples = zip(boxes[part], landmarks, confidence, strict=True)
-            faces += [FaceLandmarks(box.xyxy, points, sure, box.rotation) for box, points, sure in triples]
+            fit = spec.known_error
+            faces += [
+                FaceLandmarks(box.xyxy, points, sure, box.rotation, None if fit is None else fit.of(sure))
+                for box, points, sure in triples
+            ]
         return faces
 
 

@@ -98,7 +98,7 @@ class FaceTracker:
         landmarks: FloatArray = face.landmarks_image
         if track.smooth is not None:
             landmarks = track.smooth(landmarks, seconds, track.box.side)
-        return TrackedFace(face.box, landmarks, face.confidence, face.rotation, track.number)
+        return TrackedFace(face.box, landmarks, face.confidence, face.rotation, face.expected_error, track.number)
 
 
 def _overlap(box: Box, other: Box) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from facelm.evaluation.metrics import LandmarkErrors, labelled, nme, per_face_error, point_distances
+from facelm.evaluation.metrics import FacePredictions, LandmarkErrors
 from facelm.geometry.boxes import box_side_image
-from facelm.geometry.landmarks import measurable, normaliser
 from facelm.models.fast import for_inference
 from facelm.models.hrnet import is_hrnet
 from facelm.models.inference import normalise, predict_landmarks
@@ -29,7 +27,8 @@ from facelm.models.native.training import for_training
 from facelm.models.own import Network
 from facelm.models.spec import ModelSpec, checkpoint_facts
 from facelm.training.losses import HeatmapMSE
-from facelm.training.schedule import Schedule, clip_warmup
+from facelm.training.schedule import Schedule, TrainingPlan, clip_warmup
+from facelm.training.watch import subsets_of, validation_errors
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,9 @@ class LitLandmarks(L.LightningModule):
     crop pixels (training alone needs no more), `landmarks_image` `[B, K, 2]` in the photograph's pixels,
     `image_from_crop` `[B, 3, 3]`, and `index` `[B]`, which tells the faces of an evaluation apart.
 
-    Logged: `train/loss` every step, `val/nme` and `test/nme` in percent.
+    Logged: `train/loss` every step, `train/grad_norm` before clipping when Lightning logs, `val/loss`, `val/nme` and
+    `test/nme` in percent, by region (`val/nme_REGION`) and by subset (`val/SUBSET/nme`). `measured` holds the faces of
+    the last validation.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class LitLandmarks(L.LightningModule):
         self.mean_shape = mean_shape
         self.run: dict[str, str] = {}
         self.val_errors = LandmarkErrors(spec.scheme.num_landmarks)
+        self.measured: FacePredictions | None = None
         self._inference: Callable[[Tensor], Tensor] | None = None
         self._settings: list[dict[str, Any]] = []
 
@@ -134,38 +136,62 @@ class LitLandmarks(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss against heatmaps that are drawn here, on the device."""
+        loss = self._loss_of(self(batch["image"]), batch)
+        # sync_dist: the mean over all ranks, as one process with the whole batch would log it.
+        self.log("train/loss", loss, batch_size=len(batch["image"]), prog_bar=True, sync_dist=True)
+        return loss
+
+    def _loss_of(self, output: Tensor, batch: Batch) -> Tensor:
+        """The loss of heatmaps `[B, K, S/4, S/4]`."""
         landmarks_crop = batch["landmarks_crop"].to(self.dtype)
         known = landmarks_crop.isfinite().all(-1)  # [B, K]; a landmark that is not labelled weighs nothing
         landmarks_crop = torch.where(known[..., None], landmarks_crop, -FAR)
         target, weight = self.codec.encode(landmarks_crop, known.to(landmarks_crop))
         weight = weight * known
-        output: Tensor = self(batch["image"])
         loss: Tensor = self.loss(output, target, weight, landmarks_crop / self.codec.stride)
-        # sync_dist: the mean over all ranks, as one process with the whole batch would log it.
-        self.log("train/loss", loss, batch_size=len(landmarks_crop), prog_bar=True, sync_dist=True)
         return loss
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Logs the length of the gradient before it is clipped, at the steps that are logged."""
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            gradients = [one.grad for one in self.net.parameters() if one.grad is not None]
+            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keeps predictions and annotations in image pixels, keyed by face."""
-        side = box_side_image(batch["image_from_crop"].cpu().numpy(), self.spec.crop_size, self.spec.crop_scale)
-        predicted = self._predicted(batch)[0]
-        self.val_errors.update(batch["index"], predicted, batch["landmarks_image"], torch.from_numpy(side))
+        """Keeps predictions and annotations in image pixels, keyed by face; `val/loss` is of the crops as they are."""
+        output = self._measure(batch)
+        if "landmarks_crop" in batch:
+            loss, count = self._loss_of(output[: len(batch["image"])], batch), len(batch["image"])
+            self.log("val/loss", loss, batch_size=count, on_step=False, on_epoch=True, sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """As in validation."""
-        self.validation_step(batch, batch_idx)
+        """As in validation, without the loss."""
+        self._measure(batch)
+
+    def _measure(self, batch: Batch) -> Tensor:
+        """Keeps a batch's predictions; the network's output: that of the crops, and of mirrored ones behind it."""
+        side = box_side_image(batch["image_from_crop"].cpu().numpy(), self.spec.crop_size, self.spec.crop_scale)
+        net, outputs = self._validated(), []
+
+        def kept(inputs: Tensor) -> Tensor:
+            outputs.append(net(inputs))
+            return outputs[0]
+
+        predicted = self._predicted(batch, kept)[0]
+        self.val_errors.update(batch["index"], predicted, batch["landmarks_image"], torch.from_numpy(side))
+        return outputs[0]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """`landmarks_image` `[B, K, 2]` in the photograph's pixels and `confidence` `[B, K]`, with `index` if given."""
-        landmarks_image, confidence = self._predicted(batch)
+        landmarks_image, confidence = self._predicted(batch, self._validated())
         index = {"index": batch["index"]} if "index" in batch else {}
         return {"landmarks_image": landmarks_image, "confidence": confidence, **index}
 
-    def _predicted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _predicted(self, batch: Batch, net: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """(landmarks in image pixels, confidence) of a batch."""
         spec = self.spec
         landmarks_crop, confidence = predict_landmarks(
-            self._validated(), self._inputs(batch["image"]), self.codec, self.scheme.mirror, spec.flip, spec.shift_crop
+            net, self._inputs(batch["image"]), self.codec, self.scheme.mirror, spec.flip, spec.shift_crop
         )
         # In the matrix's own precision: a float32 batch stays one, which an accelerator without float64 needs.
         image_from_crop = batch["image_from_crop"]
@@ -180,32 +206,34 @@ class LitLandmarks(L.LightningModule):
         return self._inference
 
     def on_validation_epoch_end(self) -> None:
-        """Logs `val/nme` over every face once, whatever the number of ranks."""
-        self._log_nme("val/nme")
+        """Logs `val/nme` over every face once, whatever the number of ranks; and by region and subset."""
+        self._log_nme("val")
 
     def on_test_epoch_end(self) -> None:
         """Logs `test/nme`, as `val/nme`."""
-        self._log_nme("test/nme")
+        self._log_nme("test")
 
     def on_predict_epoch_end(self) -> None:
         """Lets go of the fast form of these weights."""
         self._inference = None
 
-    def _log_nme(self, name: str) -> None:
+    def _log_nme(self, split: str) -> None:
         self._inference = None  # the weights go on changing
-        faces = self.val_errors.compute()
+        faces = self.measured = self.val_errors.compute()
         self.val_errors.reset()
-        distances = point_distances(faces.predicted, faces.target)
-        length = normaliser(faces.target, self.scheme, faces.side)
-        error = nme(per_face_error(distances, length, labelled(faces.target))[measurable(length, self.scheme, "val")])
-        if not math.isfinite(error):
+        datamodule = self._datamodule()
+        subsets = subsets_of(datamodule.val_faces) if split == "val" and datamodule else {}
+        found = validation_errors(faces, self.scheme, subsets, split)
+        if not math.isfinite(error := found[f"{split}/nme"]):
             lost = int((~np.isfinite(faces.predicted).all(axis=(1, 2))).sum())
             raise ValueError(
-                f"{name} is {error}: {lost} of {len(faces.index)} faces have no finite landmarks. "
+                f"{split}/nme is {error}: {lost} of {len(faces.index)} faces have no finite landmarks. "
                 "The training has diverged, or started from such weights; a lower optim.optimizer.lr is the usual cure"
             )
-        # Every rank has computed the same value from all faces: nothing is left to reduce.
-        self.log(name, 100.0 * error, batch_size=len(faces.index), prog_bar=True, rank_zero_only=False)
+        # Every rank has computed the same values from all faces: nothing is left to reduce.
+        for name, value in found.items():
+            own = name == f"{split}/nme"
+            self.log(name, value, batch_size=len(faces.index), prog_bar=own, rank_zero_only=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, stepped every iteration; says batch, rate and iterations in one line."""
@@ -290,31 +318,3 @@ class LitLandmarks(L.LightningModule):
         if "current_model_state" in checkpoint and not averages:
             log.info("ema.decay=null: goes on from the last iteration's weights, not from their average")
             checkpoint["state_dict"] = checkpoint["current_model_state"]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingPlan:
-    """Batch, learning-rate factor and length of a run, as far as the trainer knows them before it starts."""
-
-    batch_size: int
-    devices: int
-    global_batch: int
-    lr_factor: float
-    iterations_per_epoch: int
-    total_iterations: int
-
-    def report(self, lr: float, warmup_iterations: int) -> None:
-        """One line in the log, and a warning if the warm-up outlasts the training."""
-        accumulated = self.global_batch // (self.devices * self.batch_size)
-        parts = f"{self.devices} x {self.batch_size}" + (f" x {accumulated} accumulated" if accumulated > 1 else "")
-        log.info(
-            f"global batch {self.global_batch} ({parts}), learning rate {lr:.4g}, "
-            f"{self.total_iterations} iterations ({self.iterations_per_epoch} an epoch), warm-up {warmup_iterations}"
-        )
-        if warmup_iterations > self.total_iterations:
-            warnings.warn(
-                f"the warm-up ({warmup_iterations} iterations) is longer than the training "
-                f"({self.total_iterations}): the learning rate never reaches {lr:.4g}. The published recipe at "
-                "8 x 64 has this too. optim.clip_warmup=true shortens the warm-up to a tenth of the run",
-                stacklevel=2,
-            )

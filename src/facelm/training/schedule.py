@@ -1,11 +1,18 @@
-"""Learning-rate schedules: a factor for every iteration, in closed form, so a resumed run cannot drift from it."""
+"""Learning-rate schedules: a factor for every iteration, in closed form, so a resumed run cannot drift from it.
+
+And `TrainingPlan`, the lengths that they are told.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 
 class Schedule(Protocol):
@@ -67,3 +74,31 @@ class WarmupCosine:
 def clip_warmup(warmup_iterations: int, total_iterations: int, *, share: float = 0.1) -> int:
     """`warmup_iterations`, or `share` of the run where that is less: what `optim.clip_warmup=true` uses."""
     return min(warmup_iterations, int(share * total_iterations))
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Batch, learning-rate factor and length of a run, as far as the trainer knows them before it starts."""
+
+    batch_size: int
+    devices: int
+    global_batch: int
+    lr_factor: float
+    iterations_per_epoch: int
+    total_iterations: int
+
+    def report(self, lr: float, warmup_iterations: int) -> None:
+        """One line in the log, and a warning if the warm-up outlasts the training."""
+        accumulated = self.global_batch // (self.devices * self.batch_size)
+        parts = f"{self.devices} x {self.batch_size}" + (f" x {accumulated} accumulated" if accumulated > 1 else "")
+        log.info(
+            f"global batch {self.global_batch} ({parts}), learning rate {lr:.4g}, "
+            f"{self.total_iterations} iterations ({self.iterations_per_epoch} an epoch), warm-up {warmup_iterations}"
+        )
+        if warmup_iterations > self.total_iterations:
+            warnings.warn(
+                f"the warm-up ({warmup_iterations} iterations) is longer than the training "
+                f"({self.total_iterations}): the learning rate never reaches {lr:.4g}. The published recipe at "
+                "8 x 64 has this too. optim.clip_warmup=true shortens the warm-up to a tenth of the run",
+                stacklevel=2,
+            )

@@ -115,6 +115,11 @@ def already_there(root: Path, drawing: Drawing) -> bool:
     return False
 
 
+def is_drawn(root: Path) -> bool:
+    """Whether the faces under `root` are facelm's drawn ones, and so nobody's."""
+    return _read_marker(root) is not None
+
+
 def _read_marker(root: Path) -> Drawing | None:
     """What the marker under `root` says was drawn; None without a marker of ours."""
     try:

@@ -22,15 +22,17 @@ function svg(tag, attributes) {
   return element;
 }
 
-function drawPointsOf(layer, points, stroke, width) {
+function drawPointsOf(layer, points, stroke, width, hidden = []) {
   const place = ([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`;
   const lines = DATA.scheme.contours.flatMap((line) => line.slice(1).map((to, i) => [points[line[i]], points[to]]));
   const contours = lines.filter(([a, b]) => a && b).map(([a, b]) => `M${place(a)}L${place(b)}`).join("");
-  const dots = points.filter(Boolean).map((one) => `M${place(one)}h0`).join("");
+  const shown = points.filter((one, i) => one && !hidden.includes(i));
+  const dots = shown.map((one) => `M${place(one)}h0`).join("");
   const common = { fill: "none", "stroke-linecap": "round" };
   layer.append(svg("path", { ...common, d: contours, stroke, "stroke-width": width, opacity: 0.75 }));
   layer.append(svg("path", { ...common, d: dots, stroke: "#000", "stroke-width": 4.4 * width, opacity: 0.55 }));
   layer.append(svg("path", { ...common, d: dots, stroke, "stroke-width": 3.2 * width }));
+  for (const i of hidden) if (points[i]) layer.append(svg("circle", { cx: points[i][0], cy: points[i][1], r: 2.6 * width, fill: "none", stroke, "stroke-width": width }));
 }
 
 function picture(face, run, options = {}) {
@@ -38,7 +40,7 @@ function picture(face, run, options = {}) {
   const box = make("span", { className: "picture" });
   if (DATA.faces.files[face]) box.append(make("img", { src: DATA.faces.files[face], alt: "", loading: options.now ? "eager" : "lazy", decoding: "async" }));
   const layer = svg("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, "aria-hidden": "true" });
-  if (annotated) drawPointsOf(layer, pointsOf(LANDMARKS.annotated, face), css("--annotated"), width);
+  if (annotated) drawPointsOf(layer, pointsOf(LANDMARKS.annotated, face), css("--annotated"), width, DATA.faces.hidden[face]);
   if (predicted) drawPointsOf(layer, pointsOf(LANDMARKS.predicted[run], face), css(RUN_COLORS[run % 3]), width);
   if (numbers) {
     const where = predicted ? LANDMARKS.predicted[run] : LANDMARKS.annotated;

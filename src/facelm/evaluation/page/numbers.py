@@ -19,6 +19,8 @@ from facelm.evaluation.metrics import IntArray, ced
 from facelm.evaluation.page.pictures import in_thumbnails
 from facelm.evaluation.scores import BoolArray, EvaluationResult
 from facelm.geometry.landmarks import FloatArray, LandmarkScheme
+from facelm.models.expected import ExpectedError
+from facelm.models.spec import ModelSpec
 
 NORMALISER = {"interocular": "inter-ocular distance", "interpupil": "inter-pupil distance", "box": "side of the box"}
 
@@ -61,7 +63,8 @@ def face_columns(
     kept: Mapping[str, Kept], rows: IntArray, found: Mapping[str, Facet], files: Sequence[str | None]
 ) -> dict[str, Any]:
     """The faces `rows` of runs that have the same: names, subsets, numbers, pictures and both sets of landmarks."""
-    result = next(iter(kept.values())).result
+    first = next(iter(kept.values()))
+    result, occluded = first.result, first.origin.occluded
     return {
         "names": [result.names[row] for row in rows],
         "subsets": membership(result.masks, rows),
@@ -72,6 +75,7 @@ def face_columns(
         },
         "annotated": in_thumbnails(result.predictions.target, result, rows),
         "predicted": [in_thumbnails(one.result.predictions.predicted, result, rows) for one in kept.values()],
+        "hidden": [] if occluded is None else [np.flatnonzero(occluded[row]).tolist() for row in rows],
         "of": len(result.names),
     }
 
@@ -85,6 +89,18 @@ def error_facets(result: EvaluationResult, suffix: str = "") -> dict[str, Facet]
             for name, values in result.errors.regions.items()
         }
     return found
+
+
+def known_error(kept: Kept) -> ExpectedError | None:
+    """What the evaluated model's spec says of its errors; None where it says nothing, or is about other points."""
+    checkpoint = kept.facts.get("checkpoint")
+    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("spec"), Mapping):
+        return None
+    try:
+        spec = ModelSpec.from_dict(checkpoint["spec"])
+    except ValueError:  # of a later facelm, or damaged: the page does without
+        return None
+    return spec.known_error if spec.scheme == kept.result.scheme else None
 
 
 def with_all(masks: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
@@ -109,7 +125,9 @@ def report_content(
 ) -> dict[str, Any]:
     """The page of one report; `sharp` follows `rows`, the faces that are shown, and `files` are their thumbnails."""
     result = kept.result
-    found = error_facets(result) | facets(result.predictions, result.scheme)
+    found = error_facets(result) | facets(result.predictions, result.scheme, known_error(kept))
+    if kept.origin.occluded is not None:
+        found["hidden"] = Facet("hidden points", kept.origin.occluded.sum(axis=1).astype(np.float64), 0)
     if np.isfinite(sharp).any():
         every = np.full(len(result.names), np.nan)
         every[rows] = sharp

@@ -77,6 +77,24 @@ def borrow_thumbnails(folder: Path, names: Sequence[str], reports: Iterable[Path
             write_whole(folder / thumbnail(name), found.read_bytes(), sync=False)
 
 
+def in_one_file(page: Path, most: int) -> str:
+    """The HTML of a `page` that needs no file beside it: its first `most` thumbnails in it, the others left out.
+
+    Raises:
+        OSError: the page cannot be read.
+    """
+    left = most
+
+    def inside(found: re.Match[str]) -> str:
+        nonlocal left
+        file, left = page.parent / found[1], left - 1
+        if left < 0 or not file.is_file():
+            return "null"
+        return f'"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}"'
+
+    return re.sub(rf'"({FOLDER}/{_OURS.pattern})"', inside, page.read_text(encoding="utf-8"))
+
+
 def remove_others(folder: Path, kept: Sequence[str | None]) -> None:
     """Removes thumbnails that the page in `folder` does not show; nothing that is called otherwise."""
     if (folder / FOLDER).is_dir() and not (folder / FOLDER).is_symlink():
