@@ -1,8 +1,8 @@
 """All benchmarks of a CPU machine, one after the other: python -m benchmarks [--quick].
 
 `--quick` runs each at a tiny size, to see whether it works. Its numbers mean nothing. gpu.py and compare_mmpose.py need
-what not every machine has, cache_accuracy.py, box_robustness.py and annotation_shift.py a checkpoint and faces: they
-are run on their own.
+what not every machine has, cache_accuracy.py, cache.py, box_robustness.py and annotation_shift.py a checkpoint and
+faces: they are run on their own.
 """
 
 from __future__ import annotations

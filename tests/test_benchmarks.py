@@ -77,6 +77,15 @@ def test_scale_benchmark(capsys):
     assert (first.split()[:2], later.split()[:2]) == (["1,200", "first"], ["1,200", "next"])
 
 
+def test_caches(drawn_root, capsys):
+    from benchmarks.cache import main
+
+    main(["--data", str(drawn_root), "--count", "8", "--rounds", "1", "--workers", "1"])
+    said = capsys.readouterr().out
+    assert said.count("cold") == said.count("warm") == 3
+    assert "ms of one thread" in said
+
+
 def test_gpu_benchmark_on_the_cpu(tmp_path, capsys):
     from benchmarks.gpu import SETTINGS, main
 

@@ -50,5 +50,5 @@ def test_reports_read_the_photographs(root, tmp_path):
 
 
 def test_unknown_kind():
-    with pytest.raises(ValueError, match=r"data.cache='ram' is none of none, disk"):
+    with pytest.raises(ValueError, match=r"data.cache='ram' is none of none, raw, jpeg, auto"):
         FaceDataModule(root="x", crop_size=64, cache="ram")

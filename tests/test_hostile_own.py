@@ -14,6 +14,7 @@ from facelm import checked
 from facelm.commands.describe import known_nme
 from facelm.data.coco import read_coco
 from facelm.data.own import OwnFaces
+from facelm.data.pack import Pack
 from facelm.data.table import read_table
 from facelm.evaluation.compare import read_face_errors
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme
@@ -129,6 +130,12 @@ def _faces(path: Path) -> None:
         assert abs(face.landmarks_image[labelled]).max() < 1e6
 
 
+def _pack(path: Path) -> None:
+    pack = Pack(path)
+    assert all(face.box.side > 0 for face in pack.faces)
+    pack.damaged()
+
+
 def _report(path: Path) -> None:
     for folder in run_folders(path.parent):
         assert table([read_run(folder)])
@@ -154,6 +161,7 @@ READERS = {
     "per face": ("per_face.csv", lambda _: b"name,subset,nme\na/1,common+full,3.5\nb,test,4\n",
                  lambda path: read_face_errors(path.parent), 300),
     "results": (".facelm-results.jsonl", lambda _: JOURNAL, _results, 400),
+    "pack": ("a.pack", lambda _: (Path(__file__).parent / "golden" / "pack_1.pack").read_bytes(), _pack, 300),
     "local": ("local.yaml", lambda _: b"data: {root: /x, batch_size: 3}\nlogger: [csv]\n", read_local, 400),
 }  # fmt: skip
 """As in test_hostile_files."""

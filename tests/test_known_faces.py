@@ -12,6 +12,7 @@ import torch
 
 from conftest import TINY
 from facelm.cli import main as facelm
+from facelm.data.dataset import Photographs
 from facelm.data.faces import Face, data_fingerprint, name_hashes
 from facelm.evaluation.known_faces import (
     fingerprints,
@@ -44,12 +45,12 @@ class TestUnlikeReport:
 
     def test_the_same_faces_and_a_subset_more(self, report, tmp_path):
         more = [*FACES, a_face("e")]
-        assert unlike_report(report, more, ["val", "val", "test", "test", "new"]) == []
-        assert unlike_report(tmp_path / "none", FACES, ["val"] * 4) == []
+        assert unlike_report(report, more, ["val", "val", "test", "test", "new"], Photographs(more).content) == []
+        assert unlike_report(tmp_path / "none", FACES, ["val"] * 4, Photographs(FACES).content) == []
 
     @pytest.mark.parametrize("count", [2, 3])
     def test_a_subset_that_did_not_validate_has_lost_faces(self, report, count):
-        (said,) = unlike_report(report, FACES[:count], ["val", "val", "test"][:count])
+        (said,) = unlike_report(report, FACES[:count], ["val", "val", "test"][:count], Photographs(FACES).content)
         assert "'test'" in said
 
     @pytest.mark.parametrize("content", [b"another", b"photo 1, and more"])
@@ -58,12 +59,12 @@ class TestUnlikeReport:
         faces = [replace(face, image=tmp_path / f"{face.name}.jpg") for face in FACES]
         for face in faces:
             face.image.write_bytes(b"photo 1")
-        labels = ["val", "val", "test", "test"]
-        known = {"checkpoint": {"data": {"contents": photographs(faces, labels)}}}
+        labels, content_of = ["val", "val", "test", "test"], Photographs(faces).content
+        known = {"checkpoint": {"data": {"contents": photographs(faces, labels, content_of)}}}
         (tmp_path / "summary.json").write_text(json.dumps(known))
-        assert unlike_report(tmp_path, faces, labels) == []
+        assert unlike_report(tmp_path, faces, labels, content_of) == []
         faces[2].image.write_bytes(content)
-        (said,) = unlike_report(tmp_path, faces, labels)
+        (said,) = unlike_report(tmp_path, faces, labels, content_of)
         assert "photographs of 'test'" in said
 
 

@@ -28,12 +28,13 @@ COMMANDS = {
     "calibrate": "the box convention of a face detector, measured on annotated faces",
     "export": "a model as one ONNX file that takes crops and gives landmarks, checked",
     "convert": "weights of mmpose, the HRNet authors or timm in and out, and what they were trained for",
-    "info": "size, speed and meaning of a model, a checkpoint, a run or an ONNX file",
+    "info": "size, speed and meaning of a model, a checkpoint, a run or an ONNX file; what is in a pack",
     "browse": "a sheet of training faces as the network sees them, for any experiment",
     "check": "annotated faces before they are trained on: what cannot be used, and what is worth a look",
     "compare": "what runs came to, in one table: the jobs of a sweep, or any runs",
     "report": "a report, its page and figures, made again from the predictions that it keeps",
     "landmarks": "the points of a scheme, as a list and a picture; a scheme from an annotation file",
+    "pack": "a data set as one file, faces and crops, which trains without the photographs",
     "prepare": "300W from iBUG's archives, or drawn faces in its place",
 }
 """Name and help line of every command, in the order of `facelm --help`."""

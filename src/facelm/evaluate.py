@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from facelm.addresses import shareable
 from facelm.data.datamodule import FaceDataModule
+from facelm.data.dataset import in_photograph
 from facelm.data.faces import Face
 from facelm.data.synthetic.folder import is_drawn
 from facelm.evaluation.kept import origin_of
@@ -52,6 +53,7 @@ log = logging.getLogger(__name__)
 
 FACES = (
     "root",
+    "file",
     "annotations",
     "annotations_at",
     "first_pixel",
@@ -80,6 +82,7 @@ def evaluate(
     `same` says which points of the model those of the data are, where these have another scheme.
     """
     faces, labels = measured or data.evaluation_faces()
+    originals = data.originals(faces)
     loader = data.faces_loader(faces)
     predictions = predict_faces(model.net, model.spec, loader, device, same, total=len(faces))
     shape = None
@@ -109,7 +112,7 @@ def evaluate(
             "root": shareable(str(data.root)),
             "faces": len(faces),
             "fingerprints": fingerprints([_compared(face, same) for face in faces] if same else faces, labels),
-            "contents": photographs(faces, labels),
+            "contents": photographs(faces, labels, originals.content),
         },
         "command": this_command(),
         "commit": git_commit(),
@@ -118,7 +121,7 @@ def evaluate(
     write_report(
         report_dir,
         result,
-        image_of=lambda index: faces[index].read(),
+        image_of=lambda index: in_photograph(*originals.load(index)),
         facts=facts,
         published=published,
         notes=notes,
@@ -214,7 +217,7 @@ def evaluation_data(
         run = model.path.parent.parent
         if root := recorded_root(run):
             recorded["root"] = root
-        elif "data.root" in map(key_of, local) and not Path(recorded.get("root", "")).expanduser().is_dir():
+        elif "data.root" in map(key_of, local) and not Path(recorded.get("root", "")).expanduser().exists():
             recorded.pop("root", None)
         recorded = with_places({key: value for key, value in recorded.items() if f"data.{key}" not in kept}, run)
         node |= {key: value for key, value in recorded.items() if key in node}
@@ -278,7 +281,7 @@ def main(cfg: DictConfig) -> None:
             changed = other_faces(*measured, model.faces, validated, data.source.validates[1])
         report_dir = report_folder(cfg, model, typed, same_faces=not changed)
         if not (changed or cfg.report_dir) and report_dir == model.path.parent.parent / "report":
-            changed = unlike_report(report_dir, *measured)
+            changed = unlike_report(report_dir, *measured, data.originals(measured[0]).content)
             report_dir = report_folder(cfg, model, typed, same_faces=not changed)
         if changed:
             log.warning(f"the data have changed since the run: {'; '.join(changed)}. Its own report stays as it is")

@@ -1,4 +1,4 @@
-"""`facelm info MODEL`: size, speed and meaning of a network, a checkpoint, a run or an ONNX file."""
+"""`facelm info MODEL`: size, speed and meaning of a network, a checkpoint, a run or an ONNX file; what is in a pack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facelm.commands import NETWORK_HELP
+from facelm.commands.pack_info import about_pack, is_pack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +21,7 @@ examples:
   facelm info outputs/demo/2030-01-01_12-00-00 --config    (a run, with the config that it was trained with)
   facelm info hrnetv2_w48 --crop-size 384 --device cuda
   facelm info hrnetv2_w18.onnx
+  facelm info faces.pack --verify                          (faces and crops in one file, from facelm pack)
 """
 
 _SECONDS = 2.0  # for which the forward pass is timed, at most
@@ -29,10 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     parser.epilog = EXAMPLES
     add = parser.add_argument
-    add("model", metavar="MODEL", help="shipped name, file, run folder, address, .onnx file, or a network's name")
+    add("model", metavar="MODEL", help="shipped name, file, run folder, address, .onnx, a network's name; or a pack")
     add("--network", metavar="CLASS", help=NETWORK_HELP)
     add("--config", action="store_true", help="print the config of the run that a checkpoint comes from")
     add("--crop-size", type=int, metavar="S", help="measure at this size (default: the model's, or 256)")
+    add("--verify", action="store_true", help="of a pack: read every crop, and name damaged faces")
+    add("--scheme", type=Path, metavar="FILE.yaml", help="of a pack: write its landmark scheme, for landmarks.file=")
     add("--device", default="cpu", help="where the forward pass is timed (default: cpu)")
 
 
@@ -43,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.crop_size is not None and (args.crop_size < 32 or args.crop_size % 32):
         raise ValueError(f"--crop-size {args.crop_size}: a multiple of 32, which the network halves five times")
+    if is_pack(Path(args.model)):
+        return about_pack(Path(args.model), args.verify, args.scheme)
+    if args.verify or args.scheme:
+        raise ValueError(f"--verify and --scheme are about a pack, and '{args.model}' is none")
     if args.model.lower().endswith(".onnx"):
         _print(_about_onnx(Path(args.model)))
     elif args.model in ARCHITECTURES and args.model not in shipped_names() and not Path(args.model).exists():

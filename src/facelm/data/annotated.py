@@ -99,7 +99,7 @@ def in_several(parts: Sequence[Sequence[Annotated]]) -> list[str]:
     return sorted(name for name, count in counts.items() if count > 1)
 
 
-def read_list(path: Path, known: Mapping[str, Annotated]) -> set[str]:
+def read_list(path: Path, known: Mapping[str, object]) -> set[str]:
     """The names of faces in a list file, a line each; raises FileNotFoundError, or ValueError for a name not known."""
     if not path.is_file():
         raise FileNotFoundError(f"no list file '{path}'; it names faces, one a line")

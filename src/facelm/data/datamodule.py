@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from facelm import checked
 from facelm.data.augment import Augmentation
-from facelm.data.cache import open_cache
-from facelm.data.dataset import FaceDataset, ImageSource
+from facelm.data.caching import Part, cache_kind, cached, chosen
+from facelm.data.coding import QUALITY, Jpeg
+from facelm.data.dataset import FaceDataset, ImageSource, Originals, Photographs
 from facelm.data.face_arrays import FaceArrays
-from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hash, name_hashes
-from facelm.data.framing import EvaluationCrop, Framing, Surroundings
+from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hashes
+from facelm.data.framing import EvaluationCrop, Surroundings
 from facelm.data.kept_index import KeptSource
-from facelm.data.partition import Partition, partition
+from facelm.data.partition import Partition, measured, partition
 from facelm.data.sampler import EpochBatches, Keys
 from facelm.data.w300.source import W300Faces
 from facelm.data.workers import PatientLoader
@@ -34,14 +34,13 @@ Loader = DataLoader[dict[str, Any]]
 class FaceDataModule(L.LightningDataModule):
     """Train and validation faces of `source`, or of a 300W tree under `root`.
 
-    What validates: see `partition`, whose `share` is `hold_out`.
+    What validates: see `partition`, whose `share` is `hold_out`. `batch_size` is per device. `crop_size` and
+    `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based coordinates into 0-based ones, 0 uses them
+    as they are (as the references do); `first_pixel` and `exif`: see `index_faces`.
 
-    `batch_size` is per device. `crop_size` and `crop_scale` frame every crop; `pixel_origin` 1 turns the stored 1-based
-    coordinates into 0-based ones, 0 uses them as they are (as the references do); `first_pixel` and
-    `exif`: see `index_faces`.
-
-    With `cache="disk"`, `setup` decodes every photograph once into `cache_dir` (`cache.py`), training faces at most
-    `cache_size` pixels large and validation faces as the very crops; `faces_loader` always reads the photographs.
+    With `cache` raw or jpeg (of `cache_quality`), `setup` decodes every photograph once into `cache_dir` (`cache.py`),
+    training faces at most `cache_size` pixels large and validation faces as the very crops; with auto it chooses one of
+    them, which `cache` then says. `faces_loader` always reads the photographs.
     """
 
     def __init__(
@@ -65,15 +64,14 @@ class FaceDataModule(L.LightningDataModule):
         on_error: Literal["raise", "skip"] = "raise",
         hold_out: float = 0.1,
         drop_last: bool = False,
-        cache: Literal["none", "disk"] = "none",
+        cache: Literal["none", "raw", "jpeg", "auto", "disk"] = "none",
         cache_dir: str | None = None,
         cache_size: int = 512,
+        cache_quality: int = QUALITY,
         seed: int = 0,
         source: FaceSource | None = None,
     ) -> None:
         super().__init__()
-        if cache not in ("none", "disk"):
-            raise ValueError(f"data.cache={cache!r} is none of none, disk")
         for key, faces in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if faces < 1:
                 raise ValueError(f"data.{key}={faces}: a batch holds at least one face")
@@ -92,9 +90,10 @@ class FaceDataModule(L.LightningDataModule):
         self.val_list = val_list
         self.hold_out = hold_out
         self.drop_last = drop_last
-        self.cache = cache
+        self.cache = self._asked_cache = cache_kind(cache)
         self.cache_dir = cache_dir
         self.cache_size = cache_size
+        self.cache_quality = Jpeg(cache_quality).quality
         self.seed = seed
         self.source: FaceSource = source or W300Faces(
             self.root,
@@ -125,8 +124,7 @@ class FaceDataModule(L.LightningDataModule):
         self.validated = data_fingerprint(self.val_faces) if self.val_faces else ""
         validated = f"{len(self.val_faces)} validate ({self.val_name})" if self.val_faces else "none validate"
         log.info(f"{len(self.train_faces)} faces train, {validated}")
-        self._train_source = self._source(self.train_faces, self.augmentation)
-        self._val_source = self._source(self.val_faces, None) if self.val_faces else None
+        self._train_source, self._val_source = self._sources()
 
     def train_dataloader(self) -> Loader:
         """Augmented crops in an order that depends on (seed, epoch) alone.
@@ -189,21 +187,8 @@ class FaceDataModule(L.LightningDataModule):
         Raises:
             FileNotFoundError: neither a list nor a subset, and `hold_out` is 0.
         """
-        parts: list[tuple[str, FaceArrays]] = []
-        if self.val_list:
-            parts.append(("val", FaceArrays.of(self._kept.faces("train", self.val_list))))
-        parts += [(name, FaceArrays.of(self._kept.faces(name))) for name in self.source.subsets()]
-        if not parts and self._known_held_out is not None:
-            faces = FaceArrays.of(self._kept.faces("train", self.train_list))
-            held_out = [name_hash(name) in self._known_held_out for name in faces.names()]
-            parts.append(("held-out", faces[np.array(held_out, np.bool_)]))
-        elif not parts and self.hold_out:
-            parts.append(("held-out", self.val_faces or self._partition().val))
-        if not parts:
-            raise FileNotFoundError(self.source.nothing_to_evaluate())
-        return FaceArrays.joined([faces for _, faces in parts]), [
-            name for name, faces in parts for _ in range(len(faces))
-        ]
+        share = (lambda: self.val_faces or self._partition().val) if self.hold_out else None
+        return measured(self._kept, self.train_list, self.val_list, self._known_held_out, share)
 
     def held_out(self, names: Container[int]) -> None:
         """Says which faces a training held out, by `name_hashes`: the share of today's faces may be others."""
@@ -223,14 +208,28 @@ class FaceDataModule(L.LightningDataModule):
     def _partition(self) -> Partition:
         return partition(self._kept, train_list=self.train_list, val_list=self.val_list, share=self.hold_out)
 
-    def _source(self, faces: Sequence[Face], augmentation: Augmentation | None) -> ImageSource | None:
-        """The crop cache of `faces`, built if need be; None to read the photographs."""
-        if self.cache == "none":
-            return None
-        framing: Framing = EvaluationCrop(self.crop_size, self.crop_scale)
-        if augmentation:
-            framing = Surroundings(self.crop_scale * augmentation.geometry.reach, self.cache_size)
-        return open_cache(faces, framing, self.cache_dir)
+    def _sources(self) -> tuple[ImageSource | None, ImageSource | None]:
+        """Caches of the faces that train and that validate, built if need be; None: the photographs."""
+        parts: list[Part] = [(self.train_faces, self.surroundings if self.augmentation else self.crop)]
+        parts += [(self.val_faces, self.crop)] if self.val_faces else []
+        self.cache = chosen(self._asked_cache, parts, self.cache_dir, self.cache_quality)
+        train, *val = (cached(self.cache, part, self.cache_dir, self.cache_quality) for part in parts)
+        return train, val[0] if val else None
+
+    @property
+    def crop(self) -> EvaluationCrop:
+        """What a cache stores of faces that are not augmented."""
+        return EvaluationCrop(self.crop_size, self.crop_scale)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What a cache stores of faces that train; without an augmentation as far as the undisturbed crop reaches."""
+        reach = self.augmentation.geometry.reach if self.augmentation else self.crop.reach / self.crop_scale
+        return Surroundings(self.crop_scale * reach, self.cache_size)
+
+    def originals(self, faces: Sequence[Face]) -> Originals:
+        """What `faces` are measured on and shown from."""
+        return Photographs(faces)
 
     def _dataset(
         self, faces: Sequence[Face], augmentation: Augmentation | None, source: ImageSource | None = None
@@ -242,7 +241,7 @@ class FaceDataModule(L.LightningDataModule):
             scheme=self.scheme,
             augmentation=augmentation,
             seed=self.seed,
-            source=source,
+            source=source or self.originals(faces),
         )
 
     def _loader(self, dataset: FaceDataset, batches: EpochBatches) -> Loader:
@@ -279,7 +278,7 @@ class FaceDataModule(L.LightningDataModule):
             epoch = loop.epoch_progress.current.processed
             between_epochs = epoch == loop.epoch_progress.current.started
             batches = 0 if between_epochs else loop.epoch_loop.batch_progress.current.ready
-        return {"epoch": epoch, "batches": batches, **self._order(), "validated": self.validated}
+        return {"epoch": epoch, "batches": batches, **self._order(), "validated": self.validated, "cache": self.cache}
 
     def go_on_from(self, position: dict[str, Any]) -> None:
         """Makes training start at a checkpoint's `position()`.
@@ -288,13 +287,13 @@ class FaceDataModule(L.LightningDataModule):
             ValueError: seed, faces or global batch differ from the checkpoint's, so the batches would not be the rest
                 of its run.
         """
-        now = self._order()
+        now = self._order() | ({"cache": self.cache} if self._asked_cache == "auto" else {})
         if changed := [key for key in now if key in position and position[key] != now[key]]:
             told = ", ".join(f"{key} {position[key]}, now {now[key]}" for key in changed)
             raise ValueError(
-                f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data and data.batch_size x "
-                "devices x trainer.accumulate_grad_batches as they were, or start a new run from the weights alone "
-                "with model.weights=PATH"
+                f"the checkpoint's run cannot go on with other batches ({told}). Give seed, data, data.cache and "
+                "data.batch_size x devices x trainer.accumulate_grad_batches as they were, or start a new run from the "
+                "weights alone with model.weights=PATH"
             )
         self._resumed = {"epoch": position["epoch"], "batches": position["batches"]}
 

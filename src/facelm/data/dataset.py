@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -19,6 +21,8 @@ from facelm.geometry.landmarks import LandmarkScheme
 Key = tuple[int, int]
 """(epoch, index of the face)."""
 
+_LARGEST = 2**14  # pixels of a photograph's side that is made up for a picture
+
 
 class ImageSource(Protocol):
     """Where pixels come from: the photographs themselves, or a cache of them."""
@@ -29,6 +33,13 @@ class ImageSource(Protocol):
 
     def load(self, index: int) -> tuple[Image, FloatArray]:
         """The stored picture `[H, W, 3]` of face `index` and its `image_from_stored` matrix `[3, 3]`."""
+
+
+class Originals(ImageSource, Protocol):
+    """Where faces are measured: what can also say which photograph each is of."""
+
+    def content(self, index: int) -> bytes:
+        """The SHA-256 of the bytes of face `index`'s photograph."""
 
 
 class Photographs:
@@ -42,6 +53,22 @@ class Photographs:
     def load(self, index: int) -> tuple[Image, FloatArray]:
         """The whole photograph; stored and image pixels are the same."""
         return self.faces[index].read(), np.eye(3)
+
+    def content(self, index: int) -> bytes:
+        """Of the file; raises OSError."""
+        with self.faces[index].image.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+
+def in_photograph(picture: Image, image_from_stored: FloatArray) -> Image:
+    """A stored picture `[h, w, 3]` where it lies in its photograph, black around it: as large as that takes."""
+    if np.array_equal(image_from_stored, np.eye(3)):
+        return picture
+    height, width = picture.shape[:2]
+    corners = transform(image_from_stored, np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64))
+    size = np.clip(np.ceil(corners.max(axis=0)), 1, _LARGEST).astype(int)
+    turned = cv2.warpPerspective(picture, image_from_stored, (int(size[0]), int(size[1])))
+    return np.asarray(turned, np.uint8)
 
 
 class FaceDataset(Dataset[dict[str, Any]]):

@@ -49,16 +49,19 @@ class Face:
 
 
 class FaceSource(Protocol):
-    """A data set: the faces of its splits. Nothing else in the package knows which one it is.
+    """A data set: the faces of its splits. Nothing else in the package knows which one it is."""
 
-    `published` are the subsets of which tables are made; a report says which of them are absent. `validates` are the
-    subsets that choose the best epoch where they are there, and the name of their union; `grouped` says the rule of
-    `group` in a sentence.
-    """
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The subsets of which tables are made; a report says which of them are absent."""
 
-    published: tuple[str, ...]
-    validates: tuple[str, tuple[str, ...]]
-    grouped: str
+    @property
+    def validates(self) -> tuple[str, tuple[str, ...]]:
+        """The subsets that choose the best epoch where they are there, after the name of their union."""
+
+    @property
+    def grouped(self) -> str:
+        """The rule of `group` in a sentence."""
 
     def faces(self, split: str, list_file: str | None = None) -> Sequence[Face]:
         """The faces of `train` or of a subset, sorted by name; of a list file, those alone that it names.

@@ -58,9 +58,23 @@ class KeptSource:
 
     def __init__(self, source: FaceSource, folder: str | Path | None = None) -> None:
         self.source = source
-        self.published, self.validates, self.grouped = source.published, source.validates, source.grouped
         self.subsets, self.group, self.nothing_to_evaluate = source.subsets, source.group, source.nothing_to_evaluate
         self.folder = Path(folder).expanduser() if folder else default_folder()
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The source's, asked for late: it may have a file to open."""
+        return self.source.published
+
+    @property
+    def validates(self) -> tuple[str, tuple[str, ...]]:
+        """The source's."""
+        return self.source.validates
+
+    @property
+    def grouped(self) -> str:
+        """The source's."""
+        return self.source.grouped
 
     def faces(self, split: str, list_file: str | None = None) -> FaceArrays:
         """As `source.faces`, with the same messages and errors."""

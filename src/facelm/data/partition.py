@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facelm.data.face_arrays import FaceArrays
-from facelm.data.faces import Face, FaceSource
+from facelm.data.faces import Face, FaceSource, name_hash
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,35 @@ def partition(
     if name != "held-out":
         _warn_of_leaks(source, train, val)
     return Partition(train, val, name)
+
+
+def measured(
+    source: FaceSource,
+    train_list: str | None,
+    val_list: str | None,
+    known: Container[int] | None,
+    share: Callable[[], FaceArrays] | None,
+) -> tuple[FaceArrays, list[str]]:
+    """(faces, the subset of each) of `val_list` and every evaluation subset that is there.
+
+    With neither, the training faces whose `name_hash` is among `known`, or else the `share` that is held out.
+
+    Raises:
+        FileNotFoundError: none of these.
+    """
+    parts: list[tuple[str, FaceArrays]] = []
+    if val_list:
+        parts.append(("val", FaceArrays.of(source.faces("train", val_list))))
+    parts += [(name, FaceArrays.of(source.faces(name))) for name in source.subsets()]
+    if not parts and known is not None:
+        faces = FaceArrays.of(source.faces("train", train_list))
+        parts.append(("held-out", faces[np.array([name_hash(name) in known for name in faces.names()], np.bool_)]))
+    elif not parts and share:
+        parts.append(("held-out", share()))
+    if not parts:
+        raise FileNotFoundError(source.nothing_to_evaluate())
+    labels = [name for name, faces in parts for _ in range(len(faces))]
+    return FaceArrays.joined([faces for _, faces in parts]), labels
 
 
 def hold_out(source: FaceSource, faces: Sequence[Face], share: float) -> tuple[FaceArrays, FaceArrays]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from facelm import checked
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, data_fingerprint, name_hash
+
+ContentOf = Callable[[int], bytes]
 
 
 def trained_on(faces: Sequence[Face], known: Mapping[str, Container[int]]) -> list[str]:
@@ -68,8 +71,10 @@ def other_faces(
     return said
 
 
-def unlike_report(report: Path, faces: Sequence[Face], labels: Sequence[str]) -> list[str]:
+def unlike_report(report: Path, faces: Sequence[Face], labels: Sequence[str], content: ContentOf) -> list[str]:
     """How the faces measured differ from those of the report in a folder; empty if not, or if it does not say.
+
+    `content`: as in `photographs`.
 
     A subset that the report lacks is no difference: data may be added.
     """
@@ -78,7 +83,7 @@ def unlike_report(report: Path, faces: Sequence[Face], labels: Sequence[str]) ->
         said = []
         for key, what, digests in (
             ("fingerprints", "faces", fingerprints),
-            ("contents", "photographs", photographs),
+            ("contents", "photographs", partial(photographs, content=content)),
         ):
             now = digests(faces, labels) if key in data else {}
             if others := sorted(str(name) for name, one in data.get(key, {}).items() if now.get(name) != one):
@@ -94,14 +99,14 @@ def fingerprints(faces: Sequence[Face], labels: Sequence[str]) -> dict[str, str]
     return {name: data_fingerprint(packed[of == name]) for name in dict.fromkeys(labels)}
 
 
-def photographs(faces: Sequence[Face], labels: Sequence[str]) -> dict[str, str]:
+def photographs(faces: Sequence[Face], labels: Sequence[str], content: ContentOf) -> dict[str, str]:
     """12 hex digits for each subset that change with any byte of a photograph.
 
-    Reading the files takes a few percent of the time in which they are decoded and measured.
+    `content` gives the SHA-256 of a face's photograph, by its index. Reading the files takes a few percent of the time
+    in which they are decoded and measured.
     """
     digests = {name: hashlib.sha256() for name in labels}
-    for face, label in sorted(zip(faces, labels, strict=True), key=lambda pair: pair[0].name):
-        with face.image.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-        digests[label].update(face.name.encode("utf-8", "surrogateescape") + b"\0" + content)
+    for index in sorted(range(len(faces)), key=lambda index: faces[index].name):
+        name = faces[index].name.encode("utf-8", "surrogateescape")
+        digests[labels[index]].update(name + b"\0" + content(index))
     return {name: digest.hexdigest()[:12] for name, digest in digests.items()}

@@ -51,7 +51,7 @@ WORDS = ("true", "false", "null", "nan", "inf")
 """What Hydra takes for something else than text."""
 
 FILES_OF_FACES = ("data.root", "data.annotations", "data.annotations_at", "data.train_list", "data.val_list")
-"""Not for drawn faces, which have a folder of their own."""
+"""Not for drawn faces, which have a folder of their own, nor for a pack."""
 
 
 def local_file() -> Path | None:
@@ -152,7 +152,7 @@ def _said_closer(typed: Sequence[str]) -> set[str]:
         if group in CLOSER:
             for name in names.strip("'\"[]").split(","):
                 keys |= _keys_of_file(CONF_DIR / group / f"{name}.yaml")
-    if HydraConfig.get().runtime.choices.get("data") == "drawn":
+    if HydraConfig.get().runtime.choices.get("data") in ("drawn", "packed"):
         keys |= set(FILES_OF_FACES)
     return keys
 

@@ -19,6 +19,7 @@ from facelm import checked
 from facelm.addresses import CUT, shareable
 from facelm.configs import CONF_DIR
 from facelm.launch.jobs import key_of, read_record
+from facelm.launch.same_faces import FACTS
 from facelm.models.spec import read_facts
 from facelm.models.weights import WeightsFile
 
@@ -40,6 +41,7 @@ def _paths(value: object, name: str) -> str | list[str] | None:
 
 DATA: Mapping[str, Check] = {
     "root": lambda value, name: checked.text(value, name, longest=4096),
+    "file": _path,
     "annotations": lambda value, name: checked.one_of(value, name, ("auto", "pts", "txt", "json", "csv", "mat")),
     "annotations_at": _path,
     "train": _paths,
@@ -85,7 +87,15 @@ def recorded_root(run: Path) -> str | None:
     """
     said = read_record(run).get("data_root")
     root = None if said is None else str(recorded_data({"data": {"root": said}})["root"])
-    return root if root is not None and Path(root).is_dir() else None
+    return root if root is not None and Path(root).exists() else None
+
+
+def recorded_cache(run: Path) -> str | None:
+    """What `data.cache=auto` came to in a run, as its facts.json says it; None where it does not."""
+    try:
+        return checked.one_of(checked.read_json(run / FACTS)["cache"], "the recorded cache", ("none", "raw", "jpeg"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def recorded_group(record: Mapping[str, Any]) -> str | None:

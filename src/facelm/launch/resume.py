@@ -19,7 +19,7 @@ from facelm.launch import ddp
 from facelm.launch.jobs import RECORD, Job, by_key, key_of, read_record
 from facelm.launch.paths import new_folder
 from facelm.launch.quoted import as_value
-from facelm.launch.recorded import recorded_root, restored
+from facelm.launch.recorded import recorded_cache, recorded_root, restored
 from facelm.launch.run_folder import require_unused, to_go_on_with
 from facelm.models.spec import read_facelm_checkpoint, read_facts
 
@@ -93,7 +93,7 @@ def continued(cfg: DictConfig) -> DictConfig:
     typed = list(job.overrides)
     if cfg.resume == AUTO and (found := unfinished(job)):
         then = restored(read_record(found).get("overrides", []), typed)  # local.yaml's of that time among them
-        return checked_again(merged([*then, *typed], [f"resume={as_value(found)}"]))
+        return _with_its_cache(checked_again(merged([*then, *typed], [f"resume={as_value(found)}"])), found)
     run = resumed_folder(cfg.resume)
     if cfg.resume != AUTO and not _follows() and (run is None or run.resolve() != job.folder.resolve()):
         require_unused(job.folder)
@@ -103,6 +103,13 @@ def continued(cfg: DictConfig) -> DictConfig:
     cfg = cfg if everything == typed else checked_again(everything)
     if run and "data.root" not in map(key_of, typed) and (root := recorded_root(run)):
         cfg.data.root = root
+    return _with_its_cache(cfg, run) if run else cfg
+
+
+def _with_its_cache(cfg: DictConfig, run: Path) -> DictConfig:
+    """What `auto` came to when the run began is what it goes on with, on whatever machine."""
+    if cfg.data.get("cache") == "auto" and (kind := recorded_cache(run)):
+        cfg.data.cache = kind
     return cfg
 
 

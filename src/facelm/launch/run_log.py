@@ -89,6 +89,7 @@ def run_facts(cfg: DictConfig, data: FaceDataModule, net: nn.Module) -> dict[str
             "train": {"faces": len(data.train_faces), "fingerprint": data_fingerprint(data.train_faces)},
             data.val_name: {"faces": len(data.val_faces), "fingerprint": data_fingerprint(data.val_faces)},
         },
+        "cache": data.cache,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "gmacs": macs / 1e9,
         "gflops": 2 * macs / 1e9,
