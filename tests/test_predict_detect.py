@@ -8,7 +8,7 @@ from facelm.data.images import read_image
 from facelm.data.w300.index import index_faces
 from facelm.geometry.boxes import CONVENTIONS, BoxConvention
 from facelm.predict.calibrate import calibrate
-from facelm.predict.detect import DlibDetector, YuNetDetector, copies_to_look_at, to_image_pixels
+from facelm.predict.detect import DlibDetector, YuNetDetector, copies_to_look_at, look, to_image_pixels
 
 
 class TestCopies:
@@ -48,15 +48,13 @@ class Rectangle:
 
 
 class FakeDlib:
-    """Finds its rectangles on copies of at least `least` pixels."""
+    """Finds its rectangles, in the smaller copy of an image 400 pixels wide or wider."""
 
-    def __init__(self, rectangles, scores, least=0):
-        self.answer, self.least = (rectangles, scores, [0] * len(scores)), least
-        self.looked_at = []
+    def __init__(self, rectangles, scores):
+        self.answer = rectangles, scores, [0] * len(scores)
 
     def run(self, image, upsample, threshold):
-        self.looked_at.append(image.shape[1])
-        return self.answer if image.shape[1] >= self.least else ([], [], [])
+        return self.answer if image.shape[1] in (400, 1000) else ([], [], [])
 
 
 @pytest.fixture
@@ -75,14 +73,20 @@ class TestDlib:
         boxes = detector(np.zeros((300, 400, 3), np.uint8))
         assert np.allclose(boxes, [[99.5, 99.5, 179.5, 179.5], [9.5, 19.5, 49.5, 59.5]])
 
-    def test_looks_closer_only_where_nothing_was_found(self, dlib_with):
-        fake = FakeDlib([Rectangle(0, 0, 99, 99)], [1.0], least=2000)
-        boxes = dlib_with(fake)(np.zeros((3000, 4000, 3), np.uint8))
-        assert fake.looked_at == [1000, 2000]
-        assert np.allclose(boxes, [[-0.5, -0.5, 199.5, 199.5]])
+    def test_every_look_adds_the_faces_that_it_alone_shows(self, dlib_with):
+        """In the larger copy the first face is twice as large, and a smaller one shows."""
         fake = FakeDlib([Rectangle(0, 0, 99, 99)], [1.0])
-        dlib_with(fake)(np.zeros((3000, 4000, 3), np.uint8))
-        assert fake.looked_at == [1000]
+        closer = [Rectangle(2, 0, 199, 199), Rectangle(400, 400, 499, 499)], [0.5, 0.7], [0, 0]
+        fake.run = lambda image, upsample, threshold: closer if image.shape[1] == 2000 else fake.answer
+        boxes = dlib_with(fake)(np.zeros((3000, 4000, 3), np.uint8))
+        assert np.allclose(boxes, [[-0.5, -0.5, 399.5, 399.5], [799.5, 799.5, 999.5, 999.5]])
+
+    def test_what_dlib_only_suspects_comes_last_and_counts_as_unsure(self, dlib_with):
+        detector = dlib_with(FakeDlib([Rectangle(10, 20, 49, 59), Rectangle(100, 100, 179, 179)], [-0.2, 0.1]))
+        image = np.zeros((300, 400, 3), np.uint8)
+        boxes, sure = look(detector, image)
+        assert np.allclose(boxes, [[99.5, 99.5, 179.5, 179.5], [9.5, 19.5, 49.5, 59.5]])
+        assert sure == len(detector(image)) == 1
 
     def test_no_face(self, dlib_with):
         boxes = dlib_with(FakeDlib([], []))(np.zeros((300, 400, 3), np.uint8))
@@ -101,7 +105,7 @@ class TestDlib:
 
 
 class FakeYuNet:
-    """Gives two faces on any image."""
+    """Gives two faces on an image 200 pixels wide, none on its enlarged copy."""
 
     def setInputSize(self, size):
         self.size = size
@@ -111,7 +115,7 @@ class FakeYuNet:
         assert image[0, 0].tolist() == [3, 2, 1]  # BGR
         faces = np.zeros((2, 15), np.float32)
         faces[:, :4], faces[:, -1] = [[10, 20, 30, 40], [50, 60, 20, 20]], [0.8, 0.9]
-        return 1, faces
+        return (1, faces) if self.size[0] == 200 else (0, None)
 
 
 class TestYuNet:

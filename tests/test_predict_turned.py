@@ -42,7 +42,7 @@ def predictor(detector, peak=1.0, **options):
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_boxes_lie_where_the_face_is(quarters):
     model = predictor(UprightDetector(quarters))
-    (box,) = boxes_in_turned(Photograph(map_image()), model.training_boxes)
+    (box,) = boxes_in_turned(Photograph(map_image()), lambda photograph: model.candidates(photograph).boxes)
     assert box.center == pytest.approx(box_of(FACE).center, abs=1)
     assert box.rotation % 360 == 90 * quarters
     (face,) = model.faces_in_boxes([Photograph(map_image())], [[box]], refine=0)[0]
@@ -85,8 +85,8 @@ def test_an_unsure_face_gives_way_to_a_sure_one():
     scores = iter([0.2, 0.2, 0.2, 0.9])  # as it is, then the boxes of three turned ones
     look = model._look
 
-    def scored(photographs, boxes):
-        faces = look(photographs, boxes)
+    def scored(photographs, boxes, last):
+        faces = look(photographs, boxes, last)
         return [type(face)(face.box, face.landmarks_image, face.confidence * 0 + next(scores)) for face in faces]
 
     model.refine, model._look = 0, scored

@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--boxes", type=Path, metavar="CSV", help="rows image,x1,y1,x2,y2 instead of a detector, for images")
     add("--convention", type=_convention, metavar="NAME", help=CONVENTION_HELP)
     add("--upright-only", action="store_true", help="look for no faces in the turned photograph")
+    add("--min-score", type=_share, default=0.0, metavar="S", help="leave out faces below this score, 0 to 1")
     add("--refine", type=_at_least(0), default=1, metavar="N", help="crops around landmarks found (default: 1)")
     add("--flip", choices=("none", "shifted", "exact"), help="flip test (default: the model's, or exact)")
     add(
@@ -151,6 +152,7 @@ class Job:
             annotation_shift=args.annotation_shift,
             refine=args.refine,
             upright_only=args.upright_only,
+            min_score=args.min_score,
         )
 
     def process(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
@@ -236,7 +238,7 @@ def _reason(error: Exception, item: Input) -> str:
 def _options(args: argparse.Namespace) -> dict[str, str]:
     """The options that decide what the results are."""
     names = "checkpoint format no_overlay detector boxes convention refine flip annotation_shift no_smoothing seconds"
-    names += " detect_every upright_only"
+    names += " detect_every upright_only min_score"
     return {f"--{name.replace('_', '-')}": public(str(getattr(args, name))) for name in names.split()}
 
 
@@ -266,6 +268,16 @@ def _seconds(text: str) -> float:
         number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return number
 
 

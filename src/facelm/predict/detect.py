@@ -16,10 +16,15 @@ import numpy as np
 
 from facelm.files import typed
 from facelm.geometry.affine import FloatArray, Image
-from facelm.geometry.boxes import CONVENTIONS, BoxConvention
+from facelm.geometry.boxes import CONVENTIONS, BoxConvention, overlaps
 
 LOOK_SIDES = (1000, 2000)
-"""Longer sides, in pixels, of the copies that a detector looks at: the second only if the first shows no face."""
+"""Longer sides, in pixels, of the copies that a detector looks at: the second shows smaller faces."""
+
+LEAST_DLIB = -0.3
+"""dlib's own score from which on a box is worth a look by the network. From 0 on dlib itself calls it a face."""
+
+_SAME = 0.5  # intersection over union of two boxes of one face, in two looks or in one
 
 _MOST_ENLARGED = 2.0  # enlarging further than dlib's own upsampling finds no more faces
 
@@ -38,11 +43,23 @@ class Detector(Protocol):
         """
 
 
+def look(detector: Detector, image: Image) -> tuple[FloatArray, int]:
+    """The boxes `[N, 4]` of a detector, the surest first, and how many of them it is sure of; all, unless it says.
+
+    A detector says by a method `look` beside its call that gives both.
+    """
+    if hasattr(detector, "look"):
+        boxes, sure = detector.look(image)
+        return boxes, sure
+    boxes = detector(image)
+    return boxes, len(boxes)
+
+
 class DlibDetector:
     """dlib's detector of frontal faces: histograms of gradients, no GPU, no model file, about 0.1 s.
 
     It finds upright, roughly frontal faces (measured: see `facelm.geometry.boxes.CONVENTIONS`) whose box is at least 80
-    pixels of the copy that it looks at: 8 % of the photograph's longer side, or 4 % where no larger face is found.
+    pixels of the larger copy that it looks at: 4 % of the photograph's longer side.
 
     Raises:
         ImportError: dlib is not installed.
@@ -62,13 +79,19 @@ class DlibDetector:
         self._of_thread = threading.local()  # dlib keeps what it computes in the detector: one for each thread
 
     def __call__(self, image: Image) -> FloatArray:
-        """Boxes `[N, 4]`, the surest first."""
+        """Boxes `[N, 4]` of what dlib calls a face, the surest first."""
+        boxes, sure = self.look(image)
+        return boxes[:sure]
+
+    def look(self, image: Image) -> tuple[FloatArray, int]:
+        """Boxes `[N, 4]`, the surest first, and how many of them dlib calls faces; the others from `LEAST_DLIB` on."""
+        found = []
         for copy, scale in copies_to_look_at(image):
-            rectangles, scores, _ = self._detector().run(copy, 0, 0.0)
-            if len(rectangles):
-                boxes = np.array([(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in rectangles], np.float64)
-                return to_image_pixels(boxes[np.argsort(scores)[::-1]], scale)
-        return np.empty((0, 4))
+            rectangles, scores, _ = self._detector().run(copy, 0, LEAST_DLIB)
+            edges = np.array([(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in rectangles], np.float64)
+            found.append((to_image_pixels(edges.reshape(-1, 4), scale), np.array(scores, np.float64)))
+        boxes, scores = merged(found)
+        return boxes, int((scores >= 0).sum())
 
     def _detector(self) -> Any:
         if not hasattr(self._of_thread, "detector"):
@@ -115,18 +138,29 @@ class YuNetDetector:
 
     def __call__(self, image: Image) -> FloatArray:
         """Boxes `[N, 4]`, the surest first."""
+        looks = []
         for copy, scale in copies_to_look_at(image):
             with self._lock:
                 self._detect.setInputSize((copy.shape[1], copy.shape[0]))
                 _, found = self._detect.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
-            if found is not None and len(found):
-                found = found[np.argsort(found[:, -1])[::-1]].astype(np.float64)
-                boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
-                return to_image_pixels(boxes, scale)
-        return np.empty((0, 4))
+            if found is not None:
+                edges = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1, dtype=np.float64)
+                looks.append((to_image_pixels(edges, scale), found[:, -1].astype(np.float64)))
+        return merged(looks)[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return YuNetDetector, self._made_from
+
+
+def merged(looks: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
+    """Boxes `[N, 4]` and scores `[N]` of several looks as one list, the surest first; of one face the surest box."""
+    boxes = np.concatenate([np.empty((0, 4)), *(found for found, _ in looks)])
+    scores = np.concatenate([np.empty(0), *(own for _, own in looks)])
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        if not kept or overlaps(boxes[index][None], boxes[kept]).max() < _SAME:
+            kept.append(int(index))
+    return boxes[kept], scores[kept]
 
 
 def copies_to_look_at(image: Image) -> Iterator[tuple[Image, float]]:

@@ -10,6 +10,7 @@ from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, overlaps, upright_box
 from facelm.predict.frames import Frame
 from facelm.predict.photographs import Photograph
+from facelm.predict.prediction import LEAST_SCORE
 from facelm.predict.predictor import FaceLandmarks, Predictor
 from facelm.predict.smoothing import OneEuro
 
@@ -61,7 +62,7 @@ class FaceTracker:
         photograph = Photograph(frame.pixels)
         seen = self._follow(photograph, self._tracks, refine=0)
         if not seen or frame.number % self.detect_every == 0:
-            seen += self._follow(photograph, self._new_tracks(photograph, seen), refine=None)
+            seen += self._new_tracks(photograph, seen)
         faces = []
         self._tracks = []
         for track, face in seen:
@@ -85,14 +86,24 @@ class FaceTracker:
                 seen.append((track, face))
         return seen
 
-    def _new_tracks(self, photograph: Photograph, seen: list[tuple[_Track, FaceLandmarks]]) -> list[_Track]:
+    def _new_tracks(
+        self, photograph: Photograph, seen: list[tuple[_Track, FaceLandmarks]]
+    ) -> list[tuple[_Track, FaceLandmarks]]:
         """Tracks of the detector's faces that are not followed yet."""
-        tracks = []
-        for box in self.predictor.training_boxes(photograph):
-            if all(_overlap(box, track.box) < 0.3 for track, _ in seen):
+        found = self.predictor.candidates(photograph)
+        tracks = [
+            _Track(number, box, OneEuro() if self.smooth else None)
+            for number, box in enumerate(found.boxes)
+            if all(_overlap(box, track.box) < 0.3 for track, _ in seen)
+        ]
+        least = self.predictor.min_score
+        new = []
+        for track, face in self._follow(photograph, tracks, refine=None):
+            if face.score >= (least if track.number < found.sure else max(least, LEAST_SCORE)):
                 self._count += 1
-                tracks.append(_Track(self._count, box, OneEuro() if self.smooth else None))
-        return tracks
+                track.number = self._count
+                new.append((track, face))
+        return new
 
     def _smoothed(self, track: _Track, face: FaceLandmarks, seconds: float) -> TrackedFace:
         landmarks: FloatArray = face.landmarks_image
