@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facelm.commands.predict import open_detector
 from facelm.data.images import IMAGE_ENDINGS
 from facelm.data.synthetic.dataset import draw_face
 from facelm.data.synthetic.photo import paint_background
@@ -31,6 +30,7 @@ from facelm.data.w300.annotations import read_pts
 from facelm.evaluation.overlay import draw_landmarks
 from facelm.geometry.affine import FloatArray, Image
 from facelm.predict import Predictor
+from facelm.predict.detect import open_detector
 from facelm.predict.photographs import read_photograph
 
 Sample = tuple[str, Image, list[FloatArray]]

@@ -8,21 +8,17 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from facelm.addresses import public
 from facelm.commands import NETWORK_HELP
-from facelm.commands.progress import ProgressBar, progress_bar
+from facelm.commands.progress import progress_bar
 from facelm.files import typed
 
 if TYPE_CHECKING:
     from facelm.geometry.boxes import BoxConvention
-    from facelm.predict.detect import Detector
-    from facelm.predict.files import ResultFolder
     from facelm.predict.inputs import Input
     from facelm.predict.targets import Again
 
@@ -88,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     """Processes every input; those that cannot be read are listed at the end."""
     import cv2
 
+    from facelm.commands.predict_job import Job
     from facelm.predict.coco import common_folder
     from facelm.predict.files import ResultFolder
     from facelm.predict.inputs import expand_inputs, said_of_skipped, shown
@@ -110,122 +107,27 @@ def run(args: argparse.Namespace) -> int:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         results = ResultFolder(out, job.predictor.scheme, made=made, journal=journal, **what)
         with results, progress_bar(len(inputs)) as bar:
-            for item in inputs:
-                try:
-                    faces += job.process(item, results, bar)
-                except (ValueError, OSError, MemoryError, cv2.error) as error:
-                    if isinstance(error, OSError) and error.errno in _ENDS:
-                        raise
-                    failures.append((item.shown, _reason(error, item)))
+            start = perf_counter()
+            for item, outcome in job.outcomes(inputs, results, bar):
+                if isinstance(outcome, OSError) and outcome.errno in _ENDS:
+                    raise outcome
+                if isinstance(outcome, Exception):
+                    failures.append((item.shown, _reason(outcome, item)))
+                else:
+                    faces += outcome
                 bar.finish_input()
+            took = perf_counter() - start
     if "coco" in args.format and (root := common_folder(journal.photographs())):
         print(f"{out / TABLES['coco']}: photographs are named from {shown(root)}")
     left = f" ({there} inputs were there)" if there else ""
     print(f"{total - len(failures)} of {total} inputs, {faces} faces{left} -> {out}")
+    if inputs and (speed := job.speed(took)):
+        print(speed)
     if skipped:
         print(said_of_skipped(skipped))
     if failures:
         print("failed:", *(f"  {name}: {reason}" for name, reason in failures), sep="\n", file=sys.stderr)
     return 1 if failures else 0
-
-
-class Job:
-    """The model, and where boxes come from, for all inputs.
-
-    Raises what `Predictor.load`, the detectors and `read_box_table` raise.
-    """
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        from facelm.models import own
-        from facelm.predict.box_table import read_box_table
-        from facelm.predict.predictor import Predictor
-
-        self.args = args
-        self.table = read_box_table(args.boxes) if args.boxes else None
-        detector = None if args.boxes else open_detector(args.detector, args.convention)
-        self.predictor = Predictor.load(
-            args.checkpoint,
-            args.device,
-            network=own.named(args.network),
-            detector=detector,
-            flip=args.flip,
-            annotation_shift=args.annotation_shift,
-            refine=args.refine,
-            upright_only=args.upright_only,
-            min_score=args.min_score,
-        )
-
-    def process(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
-        """Writes the results of one input; the number of faces (in a video, of different faces) in it."""
-        if item.kind == "image":
-            return self._image(item, results, bar)
-        return self._video(item, results, bar)
-
-    def _image(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
-        from facelm.predict.box_table import boxes_of
-        from facelm.predict.photographs import read_photograph
-
-        start = perf_counter()
-        photograph = read_photograph(item.path)
-        reading = perf_counter() - start
-        boxes = boxes_of(self.table, item.path) if self.table is not None else None
-        prediction = self.predictor(photograph, boxes, convention=self.args.convention or "tight")
-        prediction = replace(prediction, seconds={**prediction.seconds, "read": reading})
-        results.write_image(item.name, item.stem, photograph.pixels, prediction, item.folder)
-        bar.say(*(f"{item.shown}: {note}" for note in prediction.notes))
-        return len(prediction)
-
-    def _video(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
-        from facelm.predict.frames import VideoReader
-        from facelm.predict.prediction import DAMAGED, not_finite
-        from facelm.predict.video import FaceTracker
-
-        if self.table is not None:
-            raise ValueError("--boxes are for images; a video's faces are found with --detector")
-        reader = VideoReader(item.video_source)
-        smooth, every = not self.args.no_smoothing, self.args.detect_every
-        tracker = FaceTracker(self.predictor, smooth=smooth, detect_every=every)
-        tracks: set[int] = set()
-        lost = 0
-        bar.start_video(item.shown, reader.count)
-        sound = None if reader.is_camera else item.path
-        with closing(reader), results.open_video(item.name, item.stem, reader.fps, sound) as video:
-            try:
-                for frame in reader:
-                    if self.args.seconds is not None and frame.seconds >= self.args.seconds:
-                        break
-                    faces = tracker(frame)
-                    tracks |= {face.track for face in faces}
-                    lost += not_finite(faces)
-                    video.add(frame, faces)
-                    bar.finish_frame()
-            except KeyboardInterrupt:
-                if not reader.is_camera:
-                    raise
-                bar.say(f"{item.shown}: stopped")
-            video.notes += [reader.cut] if reader.cut else []
-        if lost:
-            bar.say(f"{item.shown}: {lost} faces of its frames have no finite landmarks: {DAMAGED}")
-        if reader.cut:
-            raise ValueError(reader.cut)
-        if not tracks:
-            bar.say(f"{item.shown}: no face found")
-        return len(tracks)
-
-
-def open_detector(name: str, convention: BoxConvention | None = None) -> Detector:
-    """The detector of that name, `dlib` or a YuNet model's file; its boxes taken as `convention` where that is given.
-
-    Raises:
-        ImportError: dlib is not installed.
-        FileNotFoundError: no such model file.
-        ValueError: not a YuNet model.
-    """
-    from facelm.predict.detect import DlibDetector, YuNetDetector
-
-    if name == "dlib":
-        return DlibDetector(convention) if convention else DlibDetector()
-    return YuNetDetector(name, convention) if convention else YuNetDetector(name)
 
 
 def _reason(error: Exception, item: Input) -> str:

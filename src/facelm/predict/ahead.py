@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
@@ -22,20 +23,20 @@ def helpers() -> int:
     return max(1, cores // 2)
 
 
-def ahead(items: Iterable[Item], work: Callable[[Item], Made], workers: int = 1) -> Iterator[Made]:
+def ahead(items: Iterable[Item], work: Callable[[Item], Made], workers: int = 1, most: int = 1) -> Generator[list[Made], None, None]:
     """`work(item)` of each item, in order, done before it is asked for; `items` are taken in another thread as well.
 
-    What `work` or the items raise is raised when its turn has come. Closing the iterator ends the threads.
+    They come in lists of what is ready: one at least, `most` at most. What `work` or the items raise is raised when its
+    turn has come. Closing the iterator ends the threads.
     """
     waiting: Queue[Future[Made] | None] = Queue(WAITING)
     stopped = Event()
 
     def put(future: Future[Made] | None) -> None:
         while not stopped.is_set():
-            try:
-                return waiting.put(future, timeout=0.1)
-            except Full:
-                continue
+            with suppress(Full):
+                waiting.put(future, timeout=0.1)
+                return
 
     def feed() -> None:
         with ThreadPoolExecutor(workers, "facelm-ahead") as pool:
@@ -52,14 +53,21 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Made], workers: int = 1)
 
     feeder = Thread(target=feed, name="facelm-ahead", daemon=True)
     feeder.start()
+
+    def is_ready() -> bool:
+        with waiting.mutex:
+            first = waiting.queue[0] if waiting.queue else None
+        return first is not None and first.done() and first.exception() is None
+
     try:
         while (future := waiting.get()) is not None:
-            yield future.result()
+            made = [future.result()]
+            while len(made) < most and is_ready() and (ready := waiting.get()) is not None:
+                made.append(ready.result())
+            yield made
     finally:
         stopped.set()
         while feeder.is_alive():
-            try:
+            with suppress(Empty):
                 if (left := waiting.get(timeout=0.05)) is not None:
                     left.cancel()
-            except Empty:
-                continue

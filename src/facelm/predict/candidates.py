@@ -16,8 +16,10 @@ NO_FACE = "no face found"
 
 @dataclass(frozen=True)
 class Candidates:
-    """Training boxes, the surest first; the first `sure` are faces whatever the network says, as all are that are
-    `given` by the caller. The others are faces where the network is sure (`LEAST_SCORE`)."""
+    """Training boxes, the surest first, and how many of them are `sure`: faces, whatever the network says.
+
+    The others are faces where the network is sure (`LEAST_SCORE`). Of boxes that the caller has `given` all are faces.
+    """
 
     boxes: tuple[Box, ...] = ()
     sure: int = 0
@@ -28,9 +30,7 @@ def told(candidates: Candidates, faces: Sequence[FaceLandmarks]) -> list[FaceLan
     """Of the faces found in the `candidates`, those that are faces, each once."""
     if candidates.given:
         return list(faces)
-    return distinct(
-        [face for index, face in enumerate(faces) if index < candidates.sure or face.score >= LEAST_SCORE]
-    )
+    return distinct([face for index, face in enumerate(faces) if index < candidates.sure or face.score >= LEAST_SCORE])
 
 
 def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:

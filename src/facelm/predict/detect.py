@@ -152,6 +152,19 @@ class YuNetDetector:
         return YuNetDetector, self._made_from
 
 
+def open_detector(name: str, convention: BoxConvention | None = None) -> Detector:
+    """The detector of that name, `dlib` or a YuNet model's file; its boxes taken as `convention` where that is given.
+
+    Raises:
+        ImportError: dlib is not installed.
+        FileNotFoundError: no such model file.
+        ValueError: not a YuNet model.
+    """
+    if name == "dlib":
+        return DlibDetector(convention) if convention else DlibDetector()
+    return YuNetDetector(name, convention) if convention else YuNetDetector(name)
+
+
 def merged(looks: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
     """Boxes `[N, 4]` and scores `[N]` of several looks as one list, the surest first; of one face the surest box."""
     boxes = np.concatenate([np.empty((0, 4)), *(found for found, _ in looks)])

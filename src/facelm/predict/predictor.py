@@ -124,8 +124,8 @@ class Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
         `network` is the class of a network that is none of facelm's. `options` are `detector`, `flip`,
-        `annotation_shift`, `refine`, `backend`, `upright_only` and `min_score`. Raises what `facelm.models.loading.load_model`
-        raises.
+        `annotation_shift`, `refine`, `backend`, `upright_only` and `min_score`. Raises what
+        `facelm.models.loading.load_model` raises.
         """
         model = load_model(source, network=network)
         return cls(model.net, model.spec, device=device, **options)
@@ -269,7 +269,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _look(self, photographs: Sequence[Photograph], boxes: Sequence[Box], last: bool) -> list[FaceLandmarks]:
-        """The landmarks in `boxes`, one photograph for each; those of earlier crops than the `last` need no flip test."""
+        """The landmarks in `boxes`, one photograph for each; crops before the `last` need no flip test."""
         faces = []
         spec, flip = self.spec, self.spec.flip if last else "none"
         # Weights trained on stored 1-based numbers (pixel_origin 0) saw crops one pixel to the lower right of the box.

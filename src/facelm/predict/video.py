@@ -8,6 +8,7 @@ import numpy as np
 
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, overlaps, upright_box
+from facelm.predict.candidates import Candidates
 from facelm.predict.frames import Frame
 from facelm.predict.photographs import Photograph
 from facelm.predict.prediction import LEAST_SCORE
@@ -57,12 +58,19 @@ class FaceTracker:
         self._tracks: list[_Track] = []
         self._count = 0
 
-    def __call__(self, frame: Frame) -> list[TrackedFace]:
-        """The faces in the next frame, the one followed longest first."""
+    def look_at(self, frame: Frame) -> tuple[Frame, Candidates | None]:
+        """The frame, with what the detector finds where it is one of every `detect_every`: for another thread."""
+        due = frame.number % self.detect_every == 0
+        return frame, self.predictor.candidates(Photograph(frame.pixels)) if due else None
+
+    def __call__(self, frame: Frame, found: Candidates | None = None) -> list[TrackedFace]:
+        """The faces in the next frame, the one followed longest first; `found` as `look_at` gave it, if asked."""
         photograph = Photograph(frame.pixels)
         seen = self._follow(photograph, self._tracks, refine=0)
-        if not seen or frame.number % self.detect_every == 0:
-            seen += self._new_tracks(photograph, seen)
+        if found is None and (not seen or frame.number % self.detect_every == 0):
+            found = self.predictor.candidates(photograph)
+        if found is not None:
+            seen += self._new_tracks(photograph, seen, found)
         faces = []
         self._tracks = []
         for track, face in seen:
@@ -87,10 +95,9 @@ class FaceTracker:
         return seen
 
     def _new_tracks(
-        self, photograph: Photograph, seen: list[tuple[_Track, FaceLandmarks]]
+        self, photograph: Photograph, seen: list[tuple[_Track, FaceLandmarks]], found: Candidates
     ) -> list[tuple[_Track, FaceLandmarks]]:
         """Tracks of the detector's faces that are not followed yet."""
-        found = self.predictor.candidates(photograph)
         tracks = [
             _Track(number, box, OneEuro() if self.smooth else None)
             for number, box in enumerate(found.boxes)
