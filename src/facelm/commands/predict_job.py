@@ -36,7 +36,7 @@ class Job:
         self.args = args
         self.frames = self.looked_at = 0
         self.table = read_box_table(args.boxes) if args.boxes else None
-        detector = None if args.boxes else open_detector(args.detector, args.convention)
+        detector = None if args.boxes else open_detector(args.detector, args.convention, args.look)
         self.predictor = Predictor.load(
             args.checkpoint,
             args.device,

@@ -23,7 +23,9 @@ def helpers() -> int:
     return max(1, cores // 2)
 
 
-def ahead(items: Iterable[Item], work: Callable[[Item], Made], workers: int = 1, most: int = 1) -> Generator[list[Made], None, None]:
+def ahead(
+    items: Iterable[Item], work: Callable[[Item], Made], workers: int = 1, most: int = 1
+) -> Generator[list[Made], None, None]:
     """`work(item)` of each item, in order, done before it is asked for; `items` are taken in another thread as well.
 
     They come in lists of what is ready: one at least, `most` at most. What `work` or the items raise is raised when its

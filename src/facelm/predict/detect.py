@@ -7,7 +7,7 @@ A detector's box is not the box that the network was trained with; `convention` 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +19,13 @@ from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import CONVENTIONS, BoxConvention, overlaps
 
 LOOK_SIDES = (1000, 2000)
-"""Longer sides, in pixels, of the copies that a detector looks at: the second shows smaller faces."""
+"""Longer sides, in pixels, of the copies that a detector looks at. dlib, which looks for faces of any size from 80 pixels
+on, takes the larger one alone: in both it found 243 of 258 drawn faces of groups, in that one 241, in the other 203."""
 
 LEAST_DLIB = -0.3
 """dlib's own score from which on a box is worth a look by the network. From 0 on dlib itself calls it a face."""
 
+_LEAST_LOOK = 80  # pixels, of dlib's window
 _SAME = 0.5  # intersection over union of two boxes of one face, in two looks or in one
 
 _MOST_ENLARGED = 2.0  # enlarging further than dlib's own upsampling finds no more faces
@@ -56,17 +58,21 @@ def look(detector: Detector, image: Image) -> tuple[FloatArray, int]:
 
 
 class DlibDetector:
-    """dlib's detector of frontal faces: histograms of gradients, no GPU, no model file, about 0.1 s.
+    """dlib's detector of frontal faces: histograms of gradients, no GPU, no model file, about 0.25 s.
 
     It finds upright, roughly frontal faces (measured: see `facelm.geometry.boxes.CONVENTIONS`) whose box is at least 80
-    pixels of the larger copy that it looks at: 4 % of the photograph's longer side.
+    pixels of the copy that it looks at, which is `side` pixels long: 4 % of the photograph's longer side. With 1000, 8 %
+    are needed, and it takes a quarter of the time.
 
     Raises:
         ImportError: dlib is not installed.
+        ValueError: `side` is too small for a face.
     """
 
-    def __init__(self, convention: BoxConvention = CONVENTIONS["dlib"]) -> None:
-        self.convention = convention
+    def __init__(self, convention: BoxConvention = CONVENTIONS["dlib"], side: int = LOOK_SIDES[-1]) -> None:
+        if side < _LEAST_LOOK:
+            raise ValueError(f"side={side}: dlib finds no face in a copy of less than {_LEAST_LOOK} pixels")
+        self.convention, self.side = convention, side
         try:
             import dlib
         except ImportError as error:
@@ -86,8 +92,9 @@ class DlibDetector:
     def look(self, image: Image) -> tuple[FloatArray, int]:
         """Boxes `[N, 4]`, the surest first, and how many of them dlib calls faces; the others from `LEAST_DLIB` on."""
         found = []
-        for copy, scale in copies_to_look_at(image):
-            rectangles, scores, _ = self._detector().run(copy, 0, LEAST_DLIB)
+        for copy, scale in copies_to_look_at(image, (self.side,)):
+            grey = cv2.cvtColor(copy, cv2.COLOR_RGB2GRAY)  # the same faces, a fifth faster
+            rectangles, scores, _ = self._detector().run(grey, 0, LEAST_DLIB)
             edges = np.array([(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in rectangles], np.float64)
             found.append((to_image_pixels(edges.reshape(-1, 4), scale), np.array(scores, np.float64)))
         boxes, scores = merged(found)
@@ -99,7 +106,7 @@ class DlibDetector:
         return self._of_thread.detector
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DlibDetector, (self.convention,)
+        return DlibDetector, (self.convention, self.side)
 
 
 class YuNetDetector:
@@ -152,8 +159,10 @@ class YuNetDetector:
         return YuNetDetector, self._made_from
 
 
-def open_detector(name: str, convention: BoxConvention | None = None) -> Detector:
+def open_detector(name: str, convention: BoxConvention | None = None, side: int = LOOK_SIDES[-1]) -> Detector:
     """The detector of that name, `dlib` or a YuNet model's file; its boxes taken as `convention` where that is given.
+
+    `side` is dlib's, see `DlibDetector`.
 
     Raises:
         ImportError: dlib is not installed.
@@ -161,7 +170,7 @@ def open_detector(name: str, convention: BoxConvention | None = None) -> Detecto
         ValueError: not a YuNet model.
     """
     if name == "dlib":
-        return DlibDetector(convention) if convention else DlibDetector()
+        return DlibDetector(convention or CONVENTIONS["dlib"], side)
     return YuNetDetector(name, convention) if convention else YuNetDetector(name)
 
 
@@ -176,16 +185,16 @@ def merged(looks: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, Floa
     return boxes[kept], scores[kept]
 
 
-def copies_to_look_at(image: Image) -> Iterator[tuple[Image, float]]:
-    """Copies of `image` with sides of at most `LOOK_SIDES`, and their scales: the smaller one first.
+def copies_to_look_at(image: Image, sides: Sequence[int] = LOOK_SIDES) -> Iterator[tuple[Image, float]]:
+    """Copies of `image` with longer sides of at most `sides`, which rise, and their scales: the smaller one first.
 
     So a photograph of 100 megapixels costs no more than one of 4, and in a small one faces below the detector's least
     size are enlarged.
     """
     longer = max(image.shape[:2])
     done = 0.0
-    for side in LOOK_SIDES:
-        scale = min(side / longer, _MOST_ENLARGED if done else 1.0)
+    for side in sides:
+        scale = min(side / longer, _MOST_ENLARGED if side == sides[-1] else 1.0)
         if scale <= done:
             return
         done = scale
