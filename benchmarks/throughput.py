@@ -2,10 +2,10 @@
 
     python -m benchmarks.throughput [--against SRC] [--rounds N] [--portraits N] [--groups N] [--frames N]
 
-Drawn faces: a folder of portraits (1600 x 1200), group photographs as `benchmarks.wild` draws them, and a moving face in
-videos of 640 x 480 and 1920 x 1080 pixels (these need PyAV). Overlays, JSON and CSV are written. `--against` names the
-`src` folder of another checkout, which takes turns with this one; ratios are medians over rounds, of seconds and of
-CPU seconds. The profile is of one stage after the other.
+Drawn faces: portraits (1600 x 1200), group photographs as `benchmarks.wild` draws them, and a face that moves in
+videos of 640 x 480 and 1920 x 1080 pixels (these need PyAV). Overlays, JSON and CSV are written. `--against` names
+the `src` folder of another checkout, which takes turns with this one; ratios are medians over rounds, of seconds and
+of CPU seconds. The profile is of one stage after the other.
 """
 
 from __future__ import annotations

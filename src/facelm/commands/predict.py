@@ -36,9 +36,7 @@ exit code: 0 all inputs were processed (with or without a face), 1 some failed a
 
 CONVENTION_HELP = "what the boxes are: tight, square, dlib, or DX,DY,SCALE as `facelm calibrate` prints them"
 
-LOOK_HELP = (
-    "longer side of the copy that dlib looks at: faces from 80/PX of it (default: 2000; 1000 is 4 times as fast)"
-)
+LOOK_HELP = "longer side of the copy that dlib looks at, for faces from 80/PX of it (default: 2000; 1000 is faster)"
 
 _ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what stops every other input too
 

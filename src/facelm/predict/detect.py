@@ -19,8 +19,8 @@ from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import CONVENTIONS, BoxConvention, overlaps
 
 LOOK_SIDES = (1000, 2000)
-"""Longer sides, in pixels, of the copies that a detector looks at. dlib, which looks for faces of any size from 80 pixels
-on, takes the larger one alone: in both it found 243 of 258 drawn faces of groups, in that one 241, in the other 203."""
+"""Longer sides, in pixels, of the copies that a detector looks at. dlib, which looks for faces of any size from 80
+pixels on, takes the second alone: of 258 drawn faces in groups it found 243 in both, 241 in that, 203 in the first."""
 
 LEAST_DLIB = -0.3
 """dlib's own score from which on a box is worth a look by the network. From 0 on dlib itself calls it a face."""
@@ -61,8 +61,8 @@ class DlibDetector:
     """dlib's detector of frontal faces: histograms of gradients, no GPU, no model file, about 0.25 s.
 
     It finds upright, roughly frontal faces (measured: see `facelm.geometry.boxes.CONVENTIONS`) whose box is at least 80
-    pixels of the copy that it looks at, which is `side` pixels long: 4 % of the photograph's longer side. With 1000, 8 %
-    are needed, and it takes a quarter of the time.
+    pixels of the copy that it looks at, which is `side` pixels long: 4 % of the photograph's longer side. With 1000,
+    8 % are needed, and it takes a quarter of the time.
 
     Raises:
         ImportError: dlib is not installed.
