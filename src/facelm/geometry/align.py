@@ -67,7 +67,8 @@ def _ffhq_square(eyes: FloatArray, mouth: FloatArray) -> FloatArray:
     """The corners `[4, 2]` of FFHQ's square: upper left, lower left, lower right, upper right."""
     middle, down = eyes.mean(axis=0), mouth.mean(axis=0) - eyes.mean(axis=0)
     x = eyes[1] - eyes[0] + np.array([down[1], -down[0]])
-    x *= max(np.linalg.norm(eyes[1] - eyes[0]) * 2.0, np.linalg.norm(down) * 1.8) / max(np.linalg.norm(x), 1e-9)
+    wide, high = (float(np.linalg.norm(line)) for line in (eyes[1] - eyes[0], down))
+    x *= max(2.0 * wide, 1.8 * high) / max(float(np.linalg.norm(x)), 1e-9)
     y, center = np.array([-x[1], x[0]]), middle + down * 0.1
     return np.array([center - x - y, center - x + y, center + x + y, center + x - y])
 

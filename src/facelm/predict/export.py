@@ -165,7 +165,10 @@ def _write(module: nn.Module, spec: ModelSpec, facts: Mapping[str, str], path: P
     axes = {name: {0: "N"} for name in OUTPUTS}
     if facts.get("takes") == "photographs":
         names = list(INPUTS)
-        given = torch.zeros(48, 64, 3, dtype=torch.uint8), torch.tensor([[8.0, 8, 40, 40], [0.0, 0, 32, 32]])
+        given: tuple[Tensor, ...] = (
+            torch.zeros(48, 64, 3, dtype=torch.uint8),
+            torch.tensor([[8.0, 8, 40, 40], [0.0, 0, 32, 32]]),
+        )
         axes |= {names[0]: {0: "H", 1: "W"}, names[1]: {0: "N"}}
     else:
         names = [INPUT]

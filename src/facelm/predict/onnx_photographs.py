@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from facelm.models.spec import ModelSpec
-from facelm.predict.onnx_check import FACES, LEAST_AGREEING, OnnxCheck, drawn_faces
+from facelm.predict.onnx_check import FACES, OnnxCheck, drawn_faces
 
 INPUTS = ("image", "boxes")
+
+_NEEDED = 0.99  # of the points; on the flat maps of untrained networks rounding decides. Of the shipped one all agree
 
 BOX_CONVENTION = (
     "boxes: (x1, y1, x2, y2) in pixels of the image, 0-based, pixel i centred on i, around the face's 68 landmarks, "
@@ -52,7 +54,7 @@ class PhotographLandmarks(nn.Module):
         landmarks_crop = landmarks_crop.float() + landmarks_crop.new_tensor((spec.shift_crop, 0.0)).float()
         found = center[:, None] + (landmarks_crop - size / 2) * pixel[:, None]
         if spec.codec.get("name") == "hrnet" and spec.codec.get("integer_predictions", True):
-            found = found.trunc() + 1  # as the HRNet authors do
+            found = found.sign() * found.abs().floor() + 1  # as the HRNet authors do; ONNX has no trunc
         return (found - found.new_tensor((0.0, offset)))[:number], scores.clamp(0, 1)[:number]
 
 
@@ -90,4 +92,4 @@ def check_photographs(session: Any, net: nn.Module, spec: ModelSpec, faces: int 
         differences += list(np.abs(found[0] - expected[0]).max(axis=-1) / pixel)
         sure = max(sure, float(np.abs(found[1] - expected[1]).max()))
     apart = np.array(differences, np.float64)
-    return OnnxCheck(apart, sure, LEAST_AGREEING, np.zeros_like(apart), "PyTorch")
+    return OnnxCheck(apart, sure, _NEEDED, np.zeros_like(apart), "PyTorch")
