@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import cv2
 import numpy as np
@@ -109,7 +109,7 @@ def timed(source: Path, first: Path, inputs: Path, options: Sequence[str]) -> li
 
 
 def profile(inputs: Path, out: Path) -> dict[str, float]:
-    """Milliseconds a photograph of each stage, one after the other."""
+    """CPU milliseconds a photograph of each stage, one after the other."""
     from facelm.geometry.landmarks import IBUG68
     from facelm.predict import Predictor
     from facelm.predict.files import ResultFolder
@@ -120,15 +120,15 @@ def profile(inputs: Path, out: Path) -> dict[str, float]:
     paths = sorted(inputs.glob("*.jpg"))
     with ResultFolder(out, IBUG68) as results:
         for path in [paths[0], *paths]:
-            clock = [perf_counter()]
+            clock = [process_time()]
             photograph = read_photograph(path)
-            clock.append(perf_counter())
+            clock.append(process_time())
             seen = predictor.see(photograph)
-            clock.append(perf_counter())
+            clock.append(process_time())
             (prediction,) = predictor.finish([seen])
-            clock.append(perf_counter())
+            clock.append(process_time())
             results.write_image(str(path), path.stem, photograph.pixels, prediction)
-            clock.append(perf_counter())
+            clock.append(process_time())
             for stage, seconds in zip(spent, np.diff(clock), strict=True):
                 spent[stage] += seconds if path != paths[0] else 0
     return {stage: 1e3 * seconds / max(1, len(paths) - 1) for stage, seconds in spent.items()}
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 what, times = (name, ratios) if source == sources[-1] else (f"{name}, other", [1.0, 1.0])
                 rates = f"{faces:.0f} | {faces / seconds:.2f} | {pictures / seconds:.2f} | {1e3 * cpu / pictures:.0f}"
                 print(f"| {what} | {rates} | {times[0]:.2f} | {times[1]:.2f} |", flush=True)
-        print("\n| ms a photograph | reading | detecting | landmarks | writing |\n|---|---|---|---|---|")
+        print("\n| CPU ms a photograph | reading | detecting | landmarks | writing |\n|---|---|---|---|---|")
         for name in ("portraits", "groups"):
             spent = profile(made[name], Path(folder, f"out-{name}"))
             print(f"| {name} | {' | '.join(f'{value:.0f}' for value in spent.values())} |")

@@ -40,7 +40,8 @@ def test_faces_are_cut_out_and_heads_have_angles(photos):
     (face,) = json.loads(Path("out/one.json").read_text())["faces"]
     points = np.array(face["landmarks"])
     crop = cv2.cvtColor(cv2.imread("out/one-face1.png"), cv2.COLOR_BGR2RGB)
-    assert np.array_equal(crop, aligned_crop(map_image(), points.astype(float), 112, IBUG68))
+    expected = aligned_crop(map_image(), points.astype(float), 112, IBUG68)  # from rounded points
+    assert np.abs(crop.astype(int) - expected).max() <= 1
     assert list(face["pose"].values()) == pytest.approx(head_angles(points[None], IBUG68)[0].tolist(), abs=0.01)
 
 

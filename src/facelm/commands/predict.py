@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("videos").add_argument
     add("--no-smoothing", action="store_true", help="landmarks of each frame as they are")
     add("--seconds", type=_seconds, metavar="S", help="stop after S seconds (a camera: or Ctrl-C)")
-    add("--detect-every", type=_at_least(1), default=15, metavar="N", help="frames between looks for new faces")
+    add("--detect-every", type=_at_least(1), default=25, metavar="N", help="frames between looks for new faces")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ class FaceTracker:
     """
 
     def __init__(
-        self, predictor: Predictor, *, smooth: bool = True, detect_every: int = 15, least_confidence: float = 0.3
+        self, predictor: Predictor, *, smooth: bool = True, detect_every: int = 25, least_confidence: float = 0.3
     ) -> None:
         if detect_every < 1:
             raise ValueError(f"detect_every={detect_every}: it is a number of frames, 1 or more")
