@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from facelm.cli import main
+from facelm.commands.predict_job import Job
 from facelm.geometry.align import aligned_crop
 from facelm.geometry.landmarks import IBUG68
 from facelm.geometry.pose import head_angles
@@ -51,3 +53,18 @@ def test_a_crop_of_ones_own_is_not_replaced(photos, capsys):
     assert main(["predict", "photos", "--out", "out", "--crops", "256"]) == 1
     assert "one-face1.png is there and no result of facelm's" in capsys.readouterr().err
     assert Path("out/one-face1.png").read_bytes() == b"mine"
+
+
+def test_faces_and_frames_a_second_are_said(monkeypatch):
+    monkeypatch.setattr("facelm.commands.predict_job.Predictor", type("None_", (), {"load": lambda *a, **k: None}))
+    names = (
+        "boxes detector convention look checkpoint device network flip annotation_shift refine upright_only min_score"
+    )
+    args = SimpleNamespace(**dict.fromkeys(names.split()) | {"boxes": None, "detector": "dlib", "look": 2000})
+    pytest.importorskip("dlib")
+    job = Job(args)
+    job.looked_at = 12
+    assert job.speed(4.0) == "4.0 s: 3.0 faces a second"
+    job.frames = 10
+    assert job.speed(4.0) == "4.0 s: 3.0 faces and 2.5 frames a second"
+    assert job.speed(0.5) == "", "too short to say"
