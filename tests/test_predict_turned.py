@@ -93,3 +93,18 @@ def test_an_unsure_face_gives_way_to_a_sure_one():
     (face,) = model(map_image())
     assert face.score == pytest.approx(0.9)
     assert np.abs(face.landmarks_image - FACE).max() < 1
+
+
+def test_faces_below_the_least_score_are_left_out_with_a_note():
+    prediction = predictor(UprightDetector(0), peak=0.3, min_score=0.5, upright_only=True)(map_image())
+    assert len(prediction) == 0
+    assert "left out: faces below the least score, 1 of them" in prediction.notes
+    with pytest.raises(ValueError, match="min_score=2: scores are from 0 to 1"):
+        predictor(UprightDetector(0), min_score=2)
+
+
+@pytest.mark.parametrize(("peak", "faces"), [(1.0, 1), (0.3, 0)])
+def test_what_the_detector_only_suspects_is_a_face_where_the_network_is_sure(peak, faces):
+    detector = UprightDetector(0)
+    detector.look = lambda image: (detector(image), 0)
+    assert len(predictor(detector, peak=peak, upright_only=True)(map_image())) == faces
