@@ -15,7 +15,7 @@ FACE = face_landmarks()
 class FixedDetector:
     """Finds the face of a map image, and none in an image of another size."""
 
-    def __init__(self, convention=CONVENTIONS["square"]):
+    def __init__(self, convention=CONVENTIONS["square"], side=2000):
         self.convention = convention
 
     def __call__(self, image):

@@ -164,8 +164,8 @@ def test_faces_without_numbers_are_said_and_written_as_nothing(photos, monkeypat
     """JSON has no NaN: a strict reader would refuse the whole file."""
     look = Predictor._look
 
-    def damaged(self, *args):
-        faces = look(self, *args)
+    def damaged(self, *args, **options):
+        faces = look(self, *args, **options)
         for face in faces:
             face.landmarks_image[5] = math.nan
         return faces

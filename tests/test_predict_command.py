@@ -22,7 +22,7 @@ class TestImages:
     def test_overlays_json_and_csv(self, photos, capsys):
         assert main(["predict", "photos", "--out", "out"]) == 0
         assert written() == ["landmarks.csv", "one.jpg", "one.json", "two.jpg", "two.json"]
-        assert capsys.readouterr().out == "2 of 2 inputs, 2 faces -> out\n"
+        assert capsys.readouterr().out.startswith("2 of 2 inputs, 2 faces -> out\n")
         face = json.loads((photos.parent / "out/one.json").read_text())["faces"][0]
         assert np.abs(np.array(face["landmarks"]) - FACE).max() < 0.3
         with (photos.parent / "out/landmarks.csv").open(newline="") as file:
@@ -93,7 +93,7 @@ class TestImages:
         (photos / "clip.mp4").write_bytes(b"")
         assert main(["predict", "photos", "gone.jpg", "--out", "out"]) == 1
         output = capsys.readouterr()
-        assert output.out.endswith("2 of 6 inputs, 2 faces -> out\n")
+        assert "2 of 6 inputs, 2 faces -> out\n" in output.out
         title, *lines = output.err.splitlines()[-5:]
         assert title == "failed:"
         for line, (name, reason) in zip(
@@ -205,7 +205,7 @@ def test_as_a_program(tmp_path):
     options = ["--checkpoint", str(checkpoint), "--boxes", "boxes.csv", "--device", "cpu", "--format", "json,csv,pts"]
     done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stdout == "1 of 2 inputs, 1 faces -> out\n"
+    assert done.stdout.startswith("1 of 2 inputs, 1 faces -> out\n")
     unsure, *failed = done.stderr.splitlines()
     assert unsure.startswith("a.png: face 1 is unsure, and may be none"), "the network is not trained"
     assert failed == ["failed:", "  gone.png: there is no such file, folder or camera"]

@@ -8,7 +8,7 @@ from facelm.data.images import read_image
 from facelm.data.w300.index import index_faces
 from facelm.geometry.boxes import CONVENTIONS, BoxConvention
 from facelm.predict.calibrate import calibrate
-from facelm.predict.detect import DlibDetector, YuNetDetector, copies_to_look_at, to_image_pixels
+from facelm.predict.detect import DlibDetector, YuNetDetector, copies_to_look_at, look, merged, to_image_pixels
 
 
 class TestCopies:
@@ -48,15 +48,15 @@ class Rectangle:
 
 
 class FakeDlib:
-    """Finds its rectangles on copies of at least `least` pixels."""
+    """Finds its rectangles, in grey images."""
 
-    def __init__(self, rectangles, scores, least=0):
-        self.answer, self.least = (rectangles, scores, [0] * len(scores)), least
-        self.looked_at = []
+    def __init__(self, rectangles, scores):
+        self.answer = rectangles, scores, [0] * len(scores)
 
     def run(self, image, upsample, threshold):
-        self.looked_at.append(image.shape[1])
-        return self.answer if image.shape[1] >= self.least else ([], [], [])
+        assert image.ndim == 2
+        self.looked_at = image.shape
+        return self.answer
 
 
 @pytest.fixture
@@ -72,17 +72,26 @@ def dlib_with(monkeypatch):
 class TestDlib:
     def test_boxes_with_the_surest_first(self, dlib_with):
         detector = dlib_with(FakeDlib([Rectangle(10, 20, 49, 59), Rectangle(100, 100, 179, 179)], [0.2, 1.5]))
-        boxes = detector(np.zeros((300, 400, 3), np.uint8))
+        boxes = detector(np.zeros((1500, 2000, 3), np.uint8))
         assert np.allclose(boxes, [[99.5, 99.5, 179.5, 179.5], [9.5, 19.5, 49.5, 59.5]])
 
-    def test_looks_closer_only_where_nothing_was_found(self, dlib_with):
-        fake = FakeDlib([Rectangle(0, 0, 99, 99)], [1.0], least=2000)
-        boxes = dlib_with(fake)(np.zeros((3000, 4000, 3), np.uint8))
-        assert fake.looked_at == [1000, 2000]
-        assert np.allclose(boxes, [[-0.5, -0.5, 199.5, 199.5]])
+    def test_it_looks_at_a_copy_of_its_side(self, dlib_with):
         fake = FakeDlib([Rectangle(0, 0, 99, 99)], [1.0])
-        dlib_with(fake)(np.zeros((3000, 4000, 3), np.uint8))
-        assert fake.looked_at == [1000]
+        boxes = dlib_with(fake)(np.zeros((3000, 4000, 3), np.uint8))
+        assert fake.looked_at == (1500, 2000)
+        assert np.allclose(boxes, [[-0.5, -0.5, 199.5, 199.5]])
+        faster = DlibDetector(side=1000)
+        assert np.allclose(faster(np.zeros((3000, 4000, 3), np.uint8)), [[-0.5, -0.5, 399.5, 399.5]])
+        assert fake.looked_at == (750, 1000)
+        with pytest.raises(ValueError, match="no face in a copy of less than 80"):
+            DlibDetector(side=40)
+
+    def test_what_dlib_only_suspects_comes_last_and_counts_as_unsure(self, dlib_with):
+        detector = dlib_with(FakeDlib([Rectangle(10, 20, 49, 59), Rectangle(100, 100, 179, 179)], [-0.2, 0.1]))
+        image = np.zeros((1500, 2000, 3), np.uint8)
+        boxes, sure = look(detector, image)
+        assert np.allclose(boxes, [[99.5, 99.5, 179.5, 179.5], [9.5, 19.5, 49.5, 59.5]])
+        assert sure == len(detector(image)) == 1
 
     def test_no_face(self, dlib_with):
         boxes = dlib_with(FakeDlib([], []))(np.zeros((300, 400, 3), np.uint8))
@@ -100,8 +109,18 @@ class TestDlib:
         assert DlibDetector(BoxConvention("mine", (0, 0.2))).convention.shift == (0, 0.2)
 
 
+def test_looks_are_merged_and_a_face_in_two_of_them_is_one():
+    """The surest box stays; a smaller face that one look alone shows is there too."""
+    first = np.array([[0.0, 0, 100, 100]]), np.array([0.5])
+    closer = np.array([[2.0, 0, 104, 100], [400, 400, 450, 450]]), np.array([1.0, 0.2])
+    boxes, scores = merged([first, closer])
+    assert boxes.tolist() == closer[0].tolist()
+    assert scores.tolist() == [1.0, 0.2]
+    assert merged([])[0].shape == (0, 4)
+
+
 class FakeYuNet:
-    """Gives two faces on any image."""
+    """Gives two faces on an image 200 pixels wide, none on its enlarged copy."""
 
     def setInputSize(self, size):
         self.size = size
@@ -111,7 +130,7 @@ class FakeYuNet:
         assert image[0, 0].tolist() == [3, 2, 1]  # BGR
         faces = np.zeros((2, 15), np.float32)
         faces[:, :4], faces[:, -1] = [[10, 20, 30, 40], [50, 60, 20, 20]], [0.8, 0.9]
-        return 1, faces
+        return (1, faces) if self.size[0] == 200 else (0, None)
 
 
 class TestYuNet:

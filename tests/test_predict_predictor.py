@@ -10,8 +10,9 @@ from facelm.geometry.affine import crop_matrix, transform
 from facelm.geometry.boxes import CONVENTIONS, Box, BoxConvention, crop_from_image
 from facelm.geometry.landmarks import IBUG68
 from facelm.predict import Predictor
+from facelm.predict.candidates import NO_FACE, distinct
 from facelm.predict.photographs import Photograph
-from facelm.predict.predictor import NO_FACE, FaceLandmarks, distinct, refined_box
+from facelm.predict.predictor import FaceLandmarks, refined_box
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image
 
 FACE = face_landmarks()

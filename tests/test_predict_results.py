@@ -60,7 +60,7 @@ class TestFilesOfOthers:
     def test_nor_where_they_came_meanwhile(self, photos, monkeypatch, capsys):
         read = photographs.read_photograph
 
-        def meanwhile(source):
+        def meanwhile(source, **options):
             Path("out/one.json").write_bytes(b"mine")
             return read(source)
 
@@ -198,7 +198,7 @@ class TestAgain:
     def test_a_run_that_was_stopped_goes_on(self, photos, monkeypatch):
         read = photographs.read_photograph
 
-        def stopped(source):
+        def stopped(source, **options):
             if source.name == "two.png":
                 raise KeyboardInterrupt
             return read(source)

@@ -42,7 +42,7 @@ def predictor(detector, peak=1.0, **options):
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_boxes_lie_where_the_face_is(quarters):
     model = predictor(UprightDetector(quarters))
-    (box,) = boxes_in_turned(Photograph(map_image()), model.training_boxes)
+    (box,) = boxes_in_turned(Photograph(map_image()), lambda photograph: model.candidates(photograph).boxes)
     assert box.center == pytest.approx(box_of(FACE).center, abs=1)
     assert box.rotation % 360 == 90 * quarters
     (face,) = model.faces_in_boxes([Photograph(map_image())], [[box]], refine=0)[0]
@@ -85,11 +85,26 @@ def test_an_unsure_face_gives_way_to_a_sure_one():
     scores = iter([0.2, 0.2, 0.2, 0.9])  # as it is, then the boxes of three turned ones
     look = model._look
 
-    def scored(photographs, boxes):
-        faces = look(photographs, boxes)
+    def scored(photographs, boxes, last):
+        faces = look(photographs, boxes, last)
         return [type(face)(face.box, face.landmarks_image, face.confidence * 0 + next(scores)) for face in faces]
 
     model.refine, model._look = 0, scored
     (face,) = model(map_image())
     assert face.score == pytest.approx(0.9)
     assert np.abs(face.landmarks_image - FACE).max() < 1
+
+
+def test_faces_below_the_least_score_are_left_out_with_a_note():
+    prediction = predictor(UprightDetector(0), peak=0.3, min_score=0.5, upright_only=True)(map_image())
+    assert len(prediction) == 0
+    assert "left out: faces below the least score, 1 of them" in prediction.notes
+    with pytest.raises(ValueError, match="min_score=2: scores are from 0 to 1"):
+        predictor(UprightDetector(0), min_score=2)
+
+
+@pytest.mark.parametrize(("peak", "faces"), [(1.0, 1), (0.3, 0)])
+def test_what_the_detector_only_suspects_is_a_face_where_the_network_is_sure(peak, faces):
+    detector = UprightDetector(0)
+    detector.look = lambda image: (detector(image), 0)
+    assert len(predictor(detector, peak=peak, upright_only=True)(map_image())) == faces

@@ -48,13 +48,13 @@ def run(args: argparse.Namespace) -> int:
         return calibrate_confidence(args.confidence, args.weights, args.figure)
     if args.weights or args.figure:
         raise ValueError("--weights and --figure go with --confidence REPORT")
-    from facelm.commands.predict import open_detector
     from facelm.commands.progress import progress_bar
     from facelm.data.faces import Face
     from facelm.data.w300.index import index_faces
     from facelm.geometry.affine import FloatArray
     from facelm.predict.box_table import read_box_table
     from facelm.predict.calibrate import calibrate, lookup
+    from facelm.predict.detect import open_detector
 
     table = read_box_table(args.boxes) if args.boxes else {}
     faces = index_faces(args.data, args.split, check_images=False)

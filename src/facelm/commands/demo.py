@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Opens the page, and keeps it open until Ctrl-C."""
-    from facelm.commands.predict import open_detector
     from facelm.models import own
     from facelm.predict.demo_page import opened
+    from facelm.predict.detect import open_detector
     from facelm.predict.predictor import Predictor
 
     if args.most_megabytes < 1:

@@ -9,7 +9,9 @@ from facelm.commands import NETWORK_HELP
 
 EXAMPLES = """
 The file takes uint8 RGB crops [N, S, S, 3] and gives landmarks in pixels of the crop [N, K, 2] and confidences [N, K];
-normalising and decoding are inside, a flip test is not. Its metadata say how to crop and how to go back to the image.
+normalising and decoding are inside, a flip test is not. With --takes photographs it takes a whole RGB image [H, W, 3]
+and boxes [N, 4], and gives landmarks in pixels of the image: cropping is inside as well. The metadata say how to crop
+and how to go back to the image.
 It is kept only if ONNX Runtime and PyTorch agree on drawn faces.
 
 examples:
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", default="hrnetv2_w18", metavar="NAME_OR_FILE", help="shipped name, file, run folder or address")
     add("--network", metavar="CLASS", help=NETWORK_HELP)
+    add("--takes", choices=("crops", "photographs"), default="crops", help="what the file takes (default: crops)")
     add("--out", required=True, type=Path, metavar="FILE.onnx", help="the file to write; its folder is made")
 
 
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_model(args.checkpoint, network=own.named(args.network))
     nme = known_nme(model)
-    check = export_onnx(model, args.out, nme=nme)
+    check = export_onnx(model, args.out, nme=nme, takes=args.takes)
     print(check.report())
     spec = model.spec
     print(f"NME in its metadata: {list_nme(nme)} (with flip test {spec.flip}; the file has none)")

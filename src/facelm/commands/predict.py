@@ -8,21 +8,17 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from facelm.addresses import public
 from facelm.commands import NETWORK_HELP
-from facelm.commands.progress import ProgressBar, progress_bar
+from facelm.commands.progress import progress_bar
 from facelm.files import typed
 
 if TYPE_CHECKING:
     from facelm.geometry.boxes import BoxConvention
-    from facelm.predict.detect import Detector
-    from facelm.predict.files import ResultFolder
     from facelm.predict.inputs import Input
     from facelm.predict.targets import Again
 
@@ -40,6 +36,7 @@ exit code: 0 all inputs were processed (with or without a face), 1 some failed a
 
 CONVENTION_HELP = "what the boxes are: tight, square, dlib, or DX,DY,SCALE as `facelm calibrate` prints them"
 
+LOOK_HELP = "longer side of the copy that dlib looks at, for faces from 80/PX of it (default: 2000; 1000 is faster)"
 
 _ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what stops every other input too
 
@@ -58,17 +55,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_formats,
         default=("json", "csv"),
         metavar="LIST",
-        help="of json,csv,pts,coco (default: json,csv)",
+        help="of json,csv,pts,coco,parquet (default: json,csv)",
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--skip-existing", action="store_true", help="leave inputs whose results are there")
     again.add_argument("--overwrite", action="store_true", help="replace these inputs' results; keep others")
     add("--no-overlay", action="store_true", help="write no images or videos with landmarks drawn on them")
+    add("--crops", type=int, choices=(112, 256), help="cut faces out upright, as ArcFace (112) or FFHQ (256) has them")
     add = parser.add_argument_group("where the faces are").add_argument
     add("--detector", default="dlib", metavar="NAME", help="dlib, or a YuNet .onnx file (default: dlib)")
     add("--boxes", type=Path, metavar="CSV", help="rows image,x1,y1,x2,y2 instead of a detector, for images")
     add("--convention", type=_convention, metavar="NAME", help=CONVENTION_HELP)
+    add("--look", type=_at_least(80), default=2000, metavar="PX", help=LOOK_HELP)
     add("--upright-only", action="store_true", help="look for no faces in the turned photograph")
+    add("--min-score", type=_share, default=0.0, metavar="S", help="leave out faces below this score, 0 to 1")
     add("--refine", type=_at_least(0), default=1, metavar="N", help="crops around landmarks found (default: 1)")
     add("--flip", choices=("none", "shifted", "exact"), help="flip test (default: the model's, or exact)")
     add(
@@ -80,13 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("videos").add_argument
     add("--no-smoothing", action="store_true", help="landmarks of each frame as they are")
     add("--seconds", type=_seconds, metavar="S", help="stop after S seconds (a camera: or Ctrl-C)")
-    add("--detect-every", type=_at_least(1), default=15, metavar="N", help="frames between looks for new faces")
+    add("--detect-every", type=_at_least(1), default=25, metavar="N", help="frames between looks for new faces")
 
 
 def run(args: argparse.Namespace) -> int:
     """Processes every input; those that cannot be read are listed at the end."""
     import cv2
 
+    from facelm.commands.predict_job import Job
     from facelm.predict.coco import common_folder
     from facelm.predict.files import ResultFolder
     from facelm.predict.inputs import expand_inputs, said_of_skipped, shown
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     skipped: Counter[str] = Counter()
     given, failures = expand_inputs(args.inputs, out, journal.stems, skipped)
     again: Again = "overwrite" if args.overwrite else "skip" if args.skip_existing else "refuse"
-    made, what = _options(args), {"formats": args.format, "overlay": not args.no_overlay}
+    made, what = _options(args), {"formats": args.format, "overlay": not args.no_overlay, "crops": args.crops}
     inputs = to_do(given, journal, made=made, again=again, **what)
     total, there = len(given) + len(failures), len(given) - len(inputs)
     faces = 0
@@ -109,121 +110,27 @@ def run(args: argparse.Namespace) -> int:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         results = ResultFolder(out, job.predictor.scheme, made=made, journal=journal, **what)
         with results, progress_bar(len(inputs)) as bar:
-            for item in inputs:
-                try:
-                    faces += job.process(item, results, bar)
-                except (ValueError, OSError, MemoryError, cv2.error) as error:
-                    if isinstance(error, OSError) and error.errno in _ENDS:
-                        raise
-                    failures.append((item.shown, _reason(error, item)))
+            start = perf_counter()
+            for item, outcome in job.outcomes(inputs, results, bar):
+                if isinstance(outcome, OSError) and outcome.errno in _ENDS:
+                    raise outcome
+                if isinstance(outcome, Exception):
+                    failures.append((item.shown, _reason(outcome, item)))
+                else:
+                    faces += outcome
                 bar.finish_input()
+            took = perf_counter() - start
     if "coco" in args.format and (root := common_folder(journal.photographs())):
         print(f"{out / TABLES['coco']}: photographs are named from {shown(root)}")
     left = f" ({there} inputs were there)" if there else ""
     print(f"{total - len(failures)} of {total} inputs, {faces} faces{left} -> {out}")
+    if inputs and (speed := job.speed(took)):
+        print(speed)
     if skipped:
         print(said_of_skipped(skipped))
     if failures:
         print("failed:", *(f"  {name}: {reason}" for name, reason in failures), sep="\n", file=sys.stderr)
     return 1 if failures else 0
-
-
-class Job:
-    """The model, and where boxes come from, for all inputs.
-
-    Raises what `Predictor.load`, the detectors and `read_box_table` raise.
-    """
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        from facelm.models import own
-        from facelm.predict.box_table import read_box_table
-        from facelm.predict.predictor import Predictor
-
-        self.args = args
-        self.table = read_box_table(args.boxes) if args.boxes else None
-        detector = None if args.boxes else open_detector(args.detector, args.convention)
-        self.predictor = Predictor.load(
-            args.checkpoint,
-            args.device,
-            network=own.named(args.network),
-            detector=detector,
-            flip=args.flip,
-            annotation_shift=args.annotation_shift,
-            refine=args.refine,
-            upright_only=args.upright_only,
-        )
-
-    def process(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
-        """Writes the results of one input; the number of faces (in a video, of different faces) in it."""
-        if item.kind == "image":
-            return self._image(item, results, bar)
-        return self._video(item, results, bar)
-
-    def _image(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
-        from facelm.predict.box_table import boxes_of
-        from facelm.predict.photographs import read_photograph
-
-        start = perf_counter()
-        photograph = read_photograph(item.path)
-        reading = perf_counter() - start
-        boxes = boxes_of(self.table, item.path) if self.table is not None else None
-        prediction = self.predictor(photograph, boxes, convention=self.args.convention or "tight")
-        prediction = replace(prediction, seconds={**prediction.seconds, "read": reading})
-        results.write_image(item.name, item.stem, photograph.pixels, prediction, item.folder)
-        bar.say(*(f"{item.shown}: {note}" for note in prediction.notes))
-        return len(prediction)
-
-    def _video(self, item: Input, results: ResultFolder, bar: ProgressBar) -> int:
-        from facelm.predict.frames import VideoReader
-        from facelm.predict.prediction import DAMAGED, not_finite
-        from facelm.predict.video import FaceTracker
-
-        if self.table is not None:
-            raise ValueError("--boxes are for images; a video's faces are found with --detector")
-        reader = VideoReader(item.video_source)
-        smooth, every = not self.args.no_smoothing, self.args.detect_every
-        tracker = FaceTracker(self.predictor, smooth=smooth, detect_every=every)
-        tracks: set[int] = set()
-        lost = 0
-        bar.start_video(item.shown, reader.count)
-        sound = None if reader.is_camera else item.path
-        with closing(reader), results.open_video(item.name, item.stem, reader.fps, sound) as video:
-            try:
-                for frame in reader:
-                    if self.args.seconds is not None and frame.seconds >= self.args.seconds:
-                        break
-                    faces = tracker(frame)
-                    tracks |= {face.track for face in faces}
-                    lost += not_finite(faces)
-                    video.add(frame, faces)
-                    bar.finish_frame()
-            except KeyboardInterrupt:
-                if not reader.is_camera:
-                    raise
-                bar.say(f"{item.shown}: stopped")
-            video.notes += [reader.cut] if reader.cut else []
-        if lost:
-            bar.say(f"{item.shown}: {lost} faces of its frames have no finite landmarks: {DAMAGED}")
-        if reader.cut:
-            raise ValueError(reader.cut)
-        if not tracks:
-            bar.say(f"{item.shown}: no face found")
-        return len(tracks)
-
-
-def open_detector(name: str, convention: BoxConvention | None = None) -> Detector:
-    """The detector of that name, `dlib` or a YuNet model's file; its boxes taken as `convention` where that is given.
-
-    Raises:
-        ImportError: dlib is not installed.
-        FileNotFoundError: no such model file.
-        ValueError: not a YuNet model.
-    """
-    from facelm.predict.detect import DlibDetector, YuNetDetector
-
-    if name == "dlib":
-        return DlibDetector(convention) if convention else DlibDetector()
-    return YuNetDetector(name, convention) if convention else YuNetDetector(name)
 
 
 def _reason(error: Exception, item: Input) -> str:
@@ -236,14 +143,16 @@ def _reason(error: Exception, item: Input) -> str:
 def _options(args: argparse.Namespace) -> dict[str, str]:
     """The options that decide what the results are."""
     names = "checkpoint format no_overlay detector boxes convention refine flip annotation_shift no_smoothing seconds"
-    names += " detect_every upright_only"
+    names += " detect_every upright_only min_score crops look"
     return {f"--{name.replace('_', '-')}": public(str(getattr(args, name))) for name in names.split()}
 
 
 def _formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names or set(names) - {"json", "csv", "pts", "coco"}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of json, csv, pts and coco, such as json,pts")
+    if not names or set(names) - {"json", "csv", "pts", "coco", "parquet"}:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of json, csv, pts, coco and parquet, such as json,pts"
+        )
     return names
 
 
@@ -266,6 +175,16 @@ def _seconds(text: str) -> float:
         number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return number
 
 

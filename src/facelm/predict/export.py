@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,13 @@ from facelm.models.loading import LoadedModel
 from facelm.models.spec import ModelSpec
 from facelm.predict.files import check_writable
 from facelm.predict.onnx_check import OnnxCheck, check_onnx, open_onnx
+from facelm.predict.onnx_photographs import BOX_CONVENTION, INPUTS, PhotographLandmarks, check_photographs
 
 INPUT = "crops"
 OUTPUTS = ("landmarks", "confidences")
+
+Takes = Literal["crops", "photographs"]
+"""What a file takes: crops that the program cuts, or a photograph and the boxes of its faces."""
 
 OPSET = 17
 """Of 2022: read by ONNX Runtime 1.12 and later, and by what converts ONNX further."""
@@ -58,7 +62,9 @@ class CropLandmarks(nn.Module):
         return landmarks_crop[:number], scores.clamp(0, 1)[:number]
 
 
-def export_onnx(model: LoadedModel, path: str | Path, *, nme: Mapping[str, float] | None = None) -> OnnxCheck:
+def export_onnx(
+    model: LoadedModel, path: str | Path, *, nme: Mapping[str, float] | None = None, takes: Takes = "crops"
+) -> OnnxCheck:
     """The check of the ONNX file that was written to `path`; `nme` in percent by subset goes into its metadata.
 
     Raises:
@@ -74,12 +80,14 @@ def export_onnx(model: LoadedModel, path: str | Path, *, nme: Mapping[str, float
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file in it: --out {path / 'model.onnx'}")
     check_writable(path.parent)
-    module = CropLandmarks(model.net.cpu(), model.spec).eval()
+    whole = takes == "photographs"
+    module = (PhotographLandmarks if whole else CropLandmarks)(model.net.cpu(), model.spec).eval()
+    facts = metadata(model, nme or {}) | (photograph_facts(model.spec) if whole else {})
     with suppress(FileNotFoundError):
         path.stat()  # a name that cannot be is found out before the work
     with replacing(path) as unchecked:
-        _write(module, model.spec, metadata(model, nme or {}), unchecked)
-        check = check_onnx(open_onnx(unchecked), model.net, model.spec)
+        _write(module, model.spec, facts, unchecked)
+        check = (check_photographs if whole else check_onnx)(open_onnx(unchecked), model.net, model.spec)
         if not check.passed:
             raise ValueError(f"the ONNX file does not agree with the Predictor and was not kept: {check.report()}")
     return check
@@ -111,6 +119,21 @@ def metadata(model: LoadedModel, nme: Mapping[str, float]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
 
 
+def photograph_facts(spec: ModelSpec) -> dict[str, str]:
+    """What the metadata of a file that takes photographs say otherwise."""
+    points = spec.landmark_scheme().num_landmarks
+    return {
+        "takes": "photographs",
+        "input": "image: uint8 RGB [H, W, 3] of any size; boxes: float32 [N, 4], N also 0",
+        "output": f"landmarks: [N, {points}, 2], (x, y) in pixels of the image, 0-based, pixel centres; "
+        f"confidences: [N, {points}], 0 to 1",
+        "box_convention": BOX_CONVENTION,
+        "how_to_crop": "the file crops; it has no flip test and no second crop",
+        "how_to_go_back": "landmarks are in pixels of the image",
+        "how_to_average": "not from outside",
+    }
+
+
 def how_to_crop(spec: ModelSpec) -> str:
     """Which square of a photograph the network wants to see, in words."""
     offset = " + (1, 1)" if spec.pixel_origin == 0 else ""
@@ -136,17 +159,27 @@ def _mirror_sum(spec: ModelSpec) -> float:
     return spec.crop_size - 1 + 2 * spec.shift_crop
 
 
-def _write(module: CropLandmarks, spec: ModelSpec, facts: Mapping[str, str], path: Path) -> None:
+def _write(module: nn.Module, spec: ModelSpec, facts: Mapping[str, str], path: Path) -> None:
     import onnx
 
-    crops = torch.zeros(2, spec.crop_size, spec.crop_size, 3, dtype=torch.uint8)
-    axes = {name: {0: "N"} for name in (INPUT, *OUTPUTS)}
-    names = {"input_names": [INPUT], "output_names": list(OUTPUTS), "dynamic_axes": axes}
+    axes = {name: {0: "N"} for name in OUTPUTS}
+    if facts.get("takes") == "photographs":
+        names = list(INPUTS)
+        given: tuple[Tensor, ...] = (
+            torch.zeros(48, 64, 3, dtype=torch.uint8),
+            torch.tensor([[8.0, 8, 40, 40], [0.0, 0, 32, 32]]),
+        )
+        axes |= {names[0]: {0: "H", 1: "W"}, names[1]: {0: "N"}}
+    else:
+        names = [INPUT]
+        given = (torch.zeros(2, spec.crop_size, spec.crop_size, 3, dtype=torch.uint8),)
+        axes |= {INPUT: {0: "N"}}
+    options = {"input_names": names, "output_names": list(OUTPUTS), "dynamic_axes": axes}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer warns of every check of a shape
         # The older of torch's two exporters: 3 seconds of a core instead of a minute, the same numbers, and it needs
         # no further package. Tracing is safe here, since nothing in the network depends on the pixels' values.
-        torch.onnx.export(module, (crops,), str(path), dynamo=False, opset_version=OPSET, **names)  # type: ignore[arg-type]
+        torch.onnx.export(module, given, str(path), dynamo=False, opset_version=OPSET, **options)  # type: ignore[arg-type]
     graph = onnx.load(str(path))
     landmarks = spec.landmark_scheme().num_landmarks
     for output, sizes in zip(graph.graph.output, ((landmarks, 2), (landmarks,)), strict=True):

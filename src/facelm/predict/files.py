@@ -6,11 +6,13 @@
 | `STEM.json` | boxes, landmarks and confidences, in 0-based pixels |
 | `STEM.pts` | the landmarks of the first face as iBUG writes them, 1-based; `STEM-face2.pts` those of the next |
 | `STEM-000012.pts` | the same of a video's frame 12 |
-| `landmarks.csv` | a row for every face of every input, in 0-based pixels |
+| `STEM-face2.png` | with `crops`, the second face cut out upright, see `geometry/align` |
+| `STEM-000012-face2.png` | the same of a video's frame 12 |
+| `landmarks.csv`, `.parquet` | a row for every face of every input, in 0-based pixels |
 | `landmarks.coco.json` | the photographs and faces of every input as COCO keypoints, see `coco` |
 | `.facelm-results.jsonl` | which of these files are facelm's, see `journal` |
 
-Each file appears under its name when it is whole, the last three when the folder is closed. A path that begins with =,
+Each file appears under its name when it is whole, the tables when the folder is closed. A path that begins with =,
 +, - or @ is written into the table with ./ before it: the same path, and no formula for a spreadsheet. A landmark
 without a finite number is null in JSON and an empty cell in the table.
 """
@@ -24,24 +26,28 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cv2
+import numpy as np
 
 from facelm.data.w300.annotations import write_pts
 from facelm.evaluation.overlay import draw_faces, encoded, in_resized, resized
 from facelm.files import replacing, writing
 from facelm.geometry.affine import Image
+from facelm.geometry.align import aligned_crop, check_aligned
 from facelm.geometry.landmarks import LandmarkScheme
+from facelm.geometry.pose import head_angles
 from facelm.predict import coco
 from facelm.predict.film import Film
 from facelm.predict.frames import Frame
 from facelm.predict.journal import TABLES, Journal
-from facelm.predict.prediction import FaceLandmarks, Prediction
+from facelm.predict.parquet import require_pyarrow, write_parquet
+from facelm.predict.prediction import FaceLandmarks, Prediction, plain_numbers
 from facelm.predict.saving import table_header, table_row
 from facelm.predict.video import TrackedFace
 
-FORMATS = ("json", "csv", "pts", "coco")
+FORMATS = ("json", "csv", "pts", "coco", "parquet")
 
 LONGEST_OVERLAY = 3840
 """Pixels; overlays of larger photographs are shrunk to this on their longer side."""
@@ -58,11 +64,13 @@ class ResultFolder:
         scheme: that of the landmarks.
         formats: of `FORMATS`.
         overlay: whether pictures and videos are written.
+        crops: the size of the faces cut out, one of `geometry.align.CROPS`; None: none are.
         made: the options that decide what the results are, by name, for `journal`.
         journal: that of the folder; read anew where it is not given.
 
     Raises:
-        ValueError: an unknown format, or rows of another scheme in the folder's table.
+        ValueError: an unknown format, crops of a scheme that has none, or rows of another scheme in the folder's table.
+        ImportError: pyarrow is not installed, and Parquet is asked for.
         OSError: the folder cannot be made or written to, or another process writes to it.
     """
 
@@ -73,16 +81,22 @@ class ResultFolder:
         *,
         formats: Sequence[str] = FORMATS[:2],
         overlay: bool = True,
+        crops: int | None = None,
         made: Mapping[str, str] | None = None,
         journal: Journal | None = None,
     ) -> None:
         if unknown := [name for name in formats if name not in FORMATS]:
             raise ValueError(f"no format {unknown[0]!r}; choose of {', '.join(FORMATS)}")
+        if crops:
+            check_aligned(crops, scheme)
+        if "parquet" in formats:
+            require_pyarrow()
         check_writable(folder)
         self.folder = folder
         self.scheme = scheme
         self.formats = frozenset(formats)
         self.overlay = overlay
+        self.crops = crops
         self.journal = journal or Journal(folder)
         others = {entry.made.get("scheme", scheme.name) for entry in self.journal.entries.values()} - {scheme.name}
         if others:
@@ -100,6 +114,9 @@ class ResultFolder:
         try:
             if "csv" in self.formats:
                 self._write_table()
+            if "parquet" in self.formats:
+                with replacing(self.journal.claim_table(TABLES["parquet"])) as path:
+                    write_parquet(path, table_header(self.scheme), self.journal.rows())
             if "coco" in self.formats:
                 with writing(self.journal.claim_table(TABLES["coco"]), "w") as file:
                     coco.write_coco(file, self.scheme, self.journal.photographs)
@@ -122,9 +139,12 @@ class ResultFolder:
                 self._write_overlay(f"{stem}.jpg", pixels, prediction.faces)
             if "json" in self.formats:
                 with self.place(f"{stem}.json") as path:
-                    content = json.dumps({"image": name, "scheme": self.scheme.name, **prediction.to_dict()})
+                    entries = [self.entry(face) for face in prediction.faces]
+                    head = {"image": name, "scheme": self.scheme.name, **prediction.to_dict()}
+                    content = json.dumps({**head, "faces": entries})
                     path.write_text(content + "\n", encoding="utf-8")
             self._write_points(stem, prediction.faces)
+            self._write_crops(stem, pixels, prediction.faces)
             for number, face in enumerate(prediction.faces, start=1):
                 self._add_row(name, "", number, face)
             if "coco" in self.formats:
@@ -166,8 +186,20 @@ class ResultFolder:
                 with self.place(f"{stem}.pts" if number == 1 else f"{stem}-face{number}.pts") as path:
                     write_pts(path, face.landmarks_image)
 
+    def _write_crops(self, stem: str, pixels: Image, faces: Sequence[FaceLandmarks]) -> None:
+        for number, face in enumerate(faces if self.crops else (), start=1):
+            if self.crops and np.isfinite(face.landmarks_image).all():
+                crop = aligned_crop(pixels, face.landmarks_image, self.crops, self.scheme)
+                with self.place(f"{stem}-face{number}.png") as path:
+                    path.write_bytes(encoded(crop, ".png"))
+
+    def entry(self, face: FaceLandmarks) -> dict[str, Any]:
+        """What the JSON says of a face: `to_dict`, and how the head is turned, in degrees, where that can be told."""
+        yaw, pitch, roll = plain_numbers(head_angles(face.landmarks_image[None], self.scheme)[0].round(2))
+        return {**face.to_dict(), "pose": {"yaw": yaw, "pitch": pitch, "roll": roll}}
+
     def _add_row(self, name: str, frame: int | str, number: int, face: FaceLandmarks) -> None:
-        if "csv" in self.formats:
+        if self.formats & {"csv", "parquet"}:
             self.journal.row(table_row(name, frame, number, face))
 
     def _write_table(self) -> None:
@@ -223,10 +255,11 @@ class VideoResult:
         if folder.overlay:
             self._write_frame(folder.draw(frame.pixels, faces), frame.seconds)
         if self._json:
-            entries = [{"track": face.track, **face.to_dict()} for face in faces]
+            entries = [{"track": face.track, **folder.entry(face)} for face in faces]
             content = json.dumps({"frame": frame.number, "seconds": round(frame.seconds, 4), "faces": entries})
             self._json.write((",\n" if self._frames else "\n") + content)
         folder._write_points(f"{self._stem}-{frame.number:06d}", faces)
+        folder._write_crops(f"{self._stem}-{frame.number:06d}", frame.pixels, faces)
         for face in faces:
             folder._add_row(self._name, frame.number, face.track, face)
         self._frames += 1

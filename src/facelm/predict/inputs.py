@@ -22,7 +22,7 @@ from facelm.predict.journal import TABLES, roots
 PHOTOGRAPH_ENDINGS = (*IMAGE_ENDINGS, ".jfif", ".gif", ".jp2", ".mpo")
 """What is taken from folders, in lower case; a file named itself may have any ending."""
 
-_RESULT = re.compile(r"(?i)\.(jpg|json|pts|mp4|csv)\Z")
+_RESULT = re.compile(r"(?i)\.(jpg|json|pts|png|mp4|csv|parquet)\Z")
 _LONGEST_STEM = 200  # bytes: file systems have room for 255
 
 

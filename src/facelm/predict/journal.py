@@ -1,8 +1,8 @@
 """What `facelm predict` has written into a folder, line by line beside the results: `.facelm-results.jsonl`.
 
 It says which files are facelm's own, so that no other file is ever replaced, which inputs are done, so that a run that
-was ended goes on, and holds what goes into `landmarks.csv` and `landmarks.coco.json` until they are written whole. Each
-line is a JSON list:
+was ended goes on, and holds what goes into `landmarks.csv`, `landmarks.parquet` and `landmarks.coco.json` until they
+are written whole. Each line is a JSON list:
 
 | line | says |
 |---|---|
@@ -31,7 +31,7 @@ from facelm import checked
 from facelm.files import take_lock
 
 JOURNAL, TABLE = ".facelm-results.jsonl", "landmarks.csv"
-TABLES = {"csv": TABLE, "coco": "landmarks.coco.json"}
+TABLES = {"csv": TABLE, "coco": "landmarks.coco.json", "parquet": "landmarks.parquet"}
 """The files that hold the results of all inputs, by the format that makes them."""
 
 _FIRST = ["facelm results", 1]
@@ -261,7 +261,7 @@ def roots(stem: str) -> list[str]:
 def belongs(file: str, stem: str) -> bool:
     """Whether a file may be a result of the input of that stem."""
     base, _, ending = file.rpartition(".")
-    return ending in ("jpg", "json", "mp4", "pts") and stem in roots(base)
+    return ending in ("jpg", "json", "mp4", "png", "pts") and stem in roots(base)
 
 
 def _size(path: Path) -> int:

@@ -54,6 +54,7 @@ class OnnxCheck:
     confidence_difference: float
     needed: float
     rounding: FloatArray
+    against: str = "the Predictor"
 
     @property
     def passed(self) -> bool:
@@ -74,7 +75,7 @@ class OnnxCheck:
         largest = f"{agreeing.max():.5f}" if len(agreeing) else "-"
         share = 100 * len(agreeing) / self.differences.size
         head = (
-            f"ONNX Runtime against the Predictor on {faces} drawn faces: {share:.2f} % of {faces * points:,} points "
+            f"ONNX Runtime against {self.against} on {faces} drawn faces: {share:.2f} % of {faces * points:,} points "
             f"agree to {TOLERANCE} px of the crop ({100 * self.needed:g} % needed), the "
             f"largest difference among them is {largest} px; confidences differ by up to "
             f"{self.confidence_difference:.0e}"

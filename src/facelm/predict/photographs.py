@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, Generic, Literal, TypeVar
 
@@ -33,7 +34,7 @@ Source = str | os.PathLike[str] | bytes | NDArray[Any] | Any
 OnError = Literal["raise", "skip"]
 """What one image that cannot be read means for the others."""
 
-Box = TypeVar("Box")
+Where = TypeVar("Where")
 
 _CURE = "Copy or export it again"
 _FIRST_FRAME = "animated or of several pages: only the first is used"
@@ -95,45 +96,52 @@ def read_image(source: Source, *, bgr: bool = False) -> Image:
 
 
 @dataclass(frozen=True)
-class Seen(Generic[Box]):
+class Seen(Generic[Where]):
     """A photograph, where the faces in it are, the seconds for reading and for these, and why it could not be read."""
 
     photograph: Photograph
-    boxes: list[Box]
+    where: Where
     seconds: dict[str, float]
     error: str = ""
 
 
-def read_each(
+def see(source: Source, find: Callable[[Photograph], Where], *, bgr: bool = False) -> Seen[Where]:
+    """The photograph with what `find` gives for it. Raises what `read_photograph` and `find` raise."""
+    start = perf_counter()
+    photograph = read_photograph(source, bgr=bgr)
+    read = perf_counter()
+    where = find(photograph)
+    return Seen(photograph, where, {"read": read - start, "detect": perf_counter() - read})
+
+
+def see_each(
     sources: Sequence[Source],
     given: Sequence[Any],
-    find: Callable[[Photograph, Any], list[Box]],
+    find: Callable[..., Where],
+    nothing: Where,
     *,
     bgr: bool,
     on_error: OnError,
     numbered: bool,
-) -> list[Seen[Box]]:
-    """Every photograph with what `find` gives for it and the boxes `given` with it.
+) -> list[Seen[Where]]:
+    """Every photograph with what `find(photograph, xyxy=boxes)` makes of it and the boxes `given` with it.
 
-    One that cannot be read, or whose boxes are none, is empty with `on_error="skip"`; else the error is raised, with
-    its number before it where they are `numbered`.
+    One that cannot be read, or whose boxes are none, is empty and has `nothing` with `on_error="skip"`; else the error
+    is raised, with its number before it where they are `numbered`.
 
     Raises:
         ValueError: `on_error` is none; and what `read_photograph` and `find` raise.
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error={on_error!r}: it is 'raise' or 'skip'")
-    seen: list[Seen[Box]] = []
+    seen: list[Seen[Where]] = []
     for index, (source, boxes) in enumerate(zip(sources, given, strict=True)):
         start = perf_counter()
         try:
-            photograph = source if isinstance(source, Photograph) else read_photograph(source, bgr=bgr)
-            read = perf_counter()
-            found = find(photograph, boxes)
-            seen.append(Seen(photograph, found, {"read": read - start, "detect": perf_counter() - read}))
+            seen.append(see(source, partial(find, xyxy=boxes), bgr=bgr))
         except (ValueError, OSError) as error:
             if on_error == "skip":
-                seen.append(Seen(_NOTHING, [], {"read": perf_counter() - start, "detect": 0.0}, str(error)))
+                seen.append(Seen(_NOTHING, nothing, {"read": perf_counter() - start, "detect": 0.0}, str(error)))
             elif not numbered:
                 raise
             else:

@@ -26,16 +26,15 @@ from facelm.models.inference import normalise, predict_landmarks
 from facelm.models.loading import load_model
 from facelm.models.own import Network
 from facelm.models.spec import ModelSpec
-from facelm.predict.detect import Detector, DlibDetector
-from facelm.predict.photographs import OnError, Photograph, Seen, Source, read_each
-from facelm.predict.prediction import DAMAGED, LEAST_SCORE, not_finite
+from facelm.predict.candidates import Candidates, distinct, notes, told
+from facelm.predict.detect import Detector, DlibDetector, look
+from facelm.predict.photographs import OnError, Photograph, Seen, Source, see, see_each
+from facelm.predict.prediction import LEAST_SCORE
 from facelm.predict.prediction import FaceLandmarks as FaceLandmarks
 from facelm.predict.prediction import Prediction as Prediction
 from facelm.predict.turned import boxes_in_turned
 
 DEFAULT_MODEL = "hrnetv2_w18"
-
-NO_FACE = "no face found"
 
 Convention = str | BoxConvention
 """What boxes are: a name in `facelm.geometry.boxes.CONVENTIONS`, or a measured one."""
@@ -60,9 +59,11 @@ class Predictor:
             a CPU that has a C++ compiler (two seconds of compiling on its first use), else torch with batch norms
             folded; "native" and "torch" insist.
         upright_only: faces are not looked for in the turned photograph where there is no sure one as it is.
+        min_score: faces that were detected are left out, with a note, where their `score` is below.
 
     Raises:
-        ValueError: no such device, flip test or backend, `annotation_shift` is none, or `refine` is negative.
+        ValueError: no such device, flip test or backend, `annotation_shift` is none, `refine` is negative, or
+            `min_score` is not from 0 to 1.
 
     Several threads may call one predictor; the network takes one at a time. It can be pickled, and sent to a process
     that was spawned or forked.
@@ -80,6 +81,7 @@ class Predictor:
         refine: int = 1,
         backend: str = "auto",
         upright_only: bool = False,
+        min_score: float = 0.0,
     ) -> None:
         options: dict[str, Any] = {
             "flip": flip,
@@ -87,10 +89,13 @@ class Predictor:
             "refine": refine,
             "backend": backend,
             "upright_only": upright_only,
+            "min_score": min_score,
         }
         self._made_from = net, spec, {"device": str(device), "detector": detector, **options}
         if refine < 0:
             raise ValueError(f"refine={refine}: it is how often a face is cropped again, 0 or more")
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"min_score={min_score}: scores are from 0 to 1; 0 keeps every face")
         self.device = pick_device(device)
         self.net = for_inference(net.eval().to(self.device), crop_size=spec.crop_size, backend=backend)
         usual = "exact" if spec.flip == "none" else spec.flip
@@ -100,6 +105,7 @@ class Predictor:
         self.codec = spec.build_codec()
         self.refine = refine
         self.upright_only = upright_only
+        self.min_score = min_score
         self._detector = detector
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -118,8 +124,8 @@ class Predictor:
         """The predictor of a shipped model's name, a checkpoint, a run folder or an address.
 
         `network` is the class of a network that is none of facelm's. `options` are `detector`, `flip`,
-        `annotation_shift`, `refine`, `backend` and `upright_only`. Raises what `facelm.models.loading.load_model`
-        raises.
+        `annotation_shift`, `refine`, `backend`, `upright_only` and `min_score`. Raises what
+        `facelm.models.loading.load_model` raises.
         """
         model = load_model(source, network=network)
         return cls(model.net, model.spec, device=device, **options)
@@ -178,53 +184,73 @@ class Predictor:
         given = [None] * len(sources) if boxes is None else list(boxes) if many else [boxes]
         if len(given) != len(sources):
             raise ValueError(f"{len(sources)} images, but boxes for {len(given)}: give one array [N, 4] for each image")
-        seen = read_each(
+        seen = see_each(
             sources,
             given,
-            lambda photograph, xyxy: self.training_boxes(photograph, xyxy, convention),
+            partial(self.candidates, convention=convention),
+            Candidates(),
             bgr=bgr,
             on_error=on_error,
             numbered=many,
         )
-        start = perf_counter()
-        faces = self.faces_in_boxes([one.photograph for one in seen], [one.boxes for one in seen])
-        for index, (one, xyxy) in enumerate(zip(seen, given, strict=True)):
-            if xyxy is None:
-                faces[index] = distinct(self._also_turned(one, faces[index]))
-        took = perf_counter() - start
         predictions = [
-            Prediction(
-                tuple(found),
-                one.photograph.size,
-                {**one.seconds, "landmarks": took},
-                _notes(one, found),
-                one.error,
-                self.scheme,
-                source if isinstance(source, str | PathLike | bytes) else one.photograph,
-                fspath(source) if isinstance(source, str | PathLike) else "",
+            replace(
+                prediction,
+                source=source if isinstance(source, str | PathLike | bytes) else one.photograph,
+                name=fspath(source) if isinstance(source, str | PathLike) else "",
             )
-            for source, one, found in zip(sources, seen, faces, strict=True)
+            for source, one, prediction in zip(sources, seen, self.finish(seen), strict=True)
         ]
         return predictions if many else predictions[0]
 
-    def training_boxes(self, photograph: Photograph, xyxy: Any = None, convention: Convention = "tight") -> list[Box]:
-        """The training boxes of the faces in `xyxy` `[N, 4]`, or of those that the detector finds."""
+    def see(self, source: Source, boxes: Any = None, *, convention: Convention = "tight") -> Seen[Candidates]:
+        """An image read, and the faces in it detected: the first half of a call, for another thread than `finish`.
+
+        Takes and raises what a call does.
+        """
+        return see(source, partial(self.candidates, xyxy=boxes, convention=convention))
+
+    def finish(self, seen: Sequence[Seen[Candidates]]) -> list[Prediction]:
+        """The landmarks of images that were seen; all crops go through the network together."""
+        start = perf_counter()
+        faces = self.faces_in_boxes([one.photograph for one in seen], [one.where.boxes for one in seen])
+        least = [0.0 if one.where.given else self.min_score for one in seen]
+        found = [self._also_turned(one, told(one.where, own)) for one, own in zip(seen, faces, strict=True)]
+        kept = [[face for face in own if not face.score < limit] for own, limit in zip(found, least, strict=True)]
+        took = perf_counter() - start
+        return [
+            Prediction(
+                tuple(own),
+                one.photograph.size,
+                {**one.seconds, "landmarks": took},
+                notes(one.photograph, one.error, own, len(all_of_it) - len(own)),
+                one.error,
+                self.scheme,
+                one.photograph,
+            )
+            for one, own, all_of_it in zip(seen, kept, found, strict=True)
+        ]
+
+    def candidates(self, photograph: Photograph, xyxy: Any = None, convention: Convention = "tight") -> Candidates:
+        """The training boxes of the faces in `xyxy` `[N, 4]`, or of those that the detector finds or suspects."""
         if xyxy is None:
             detector = self._detector = self._detector or DlibDetector()
-            found, convention = detector(photograph.pixels), detector.convention
+            (found, sure), convention = look(detector, photograph.pixels), detector.convention
         else:
             found = check_boxes(xyxy, *photograph.size)
+            sure = len(found)
         convention = get_convention(convention) if isinstance(convention, str) else convention
-        return [convention.training_box(box) for box in found]
+        return Candidates(tuple(convention.training_box(box) for box in found), sure, xyxy is not None)
 
-    def _also_turned(self, seen: Seen[Box], found: list[FaceLandmarks]) -> list[FaceLandmarks]:
+    def _also_turned(self, seen: Seen[Candidates], found: list[FaceLandmarks]) -> list[FaceLandmarks]:
         """`found` where a face among them is sure; else those that are in the turned photograph, the surest first."""
-        if self.upright_only or seen.error or any(face.score >= LEAST_SCORE for face in found):
+        known = seen.where.given or seen.error or any(face.score >= LEAST_SCORE for face in found)
+        if self.upright_only or known:
             return found
-        boxes = boxes_in_turned(seen.photograph, self.training_boxes)
+        boxes = boxes_in_turned(seen.photograph, lambda photograph: self.candidates(photograph).boxes)
         faces = self.faces_in_boxes([seen.photograph], [boxes])[0]
         sure = [face for face in faces if face.score >= LEAST_SCORE]
-        return sorted(sure, key=lambda face: -face.score) or found
+        return distinct(sorted(sure, key=lambda face: -face.score)) or found
 
     def faces_in_boxes(
         self, photographs: Sequence[Photograph], boxes: Sequence[Sequence[Box]], refine: int | None = None
@@ -232,19 +258,20 @@ class Predictor:
         """The landmarks in each training box of each photograph, after `refine` further crops."""
         owners = [photograph for photograph, own in zip(photographs, boxes, strict=True) for _ in own]
         flat = [box for own in boxes for box in own]
-        faces = self._look(owners, flat)
-        for _ in range(self.refine if refine is None else refine):
+        further = self.refine if refine is None else refine
+        faces = self._look(owners, flat, last=not further)
+        for left in reversed(range(further)):
             pairs = zip(faces, flat, strict=True)
             flat = [refined_box(face.landmarks_image, box, self.scheme.mirror) for face, box in pairs]
-            faces = self._look(owners, flat)
+            faces = self._look(owners, flat, last=not left)
         remaining = iter(faces)
         return [[next(remaining) for _ in own] for own in boxes]
 
     @torch.inference_mode()
-    def _look(self, photographs: Sequence[Photograph], boxes: Sequence[Box]) -> list[FaceLandmarks]:
-        """The landmarks in `boxes`, one photograph for each."""
+    def _look(self, photographs: Sequence[Photograph], boxes: Sequence[Box], last: bool) -> list[FaceLandmarks]:
+        """The landmarks in `boxes`, one photograph for each; crops before the `last` need no flip test."""
         faces = []
-        spec = self.spec
+        spec, flip = self.spec, self.spec.flip if last else "none"
         # Weights trained on stored 1-based numbers (pixel_origin 0) saw crops one pixel to the lower right of the box.
         offset = 1 - spec.pixel_origin
         for start in range(0, len(boxes), _MOST_FACES):
@@ -254,7 +281,7 @@ class Predictor:
             pairs = zip(photographs[part], matrices, strict=True)
             crops = np.stack([warp(photograph.pixels, matrix, spec.crop_size) for photograph, matrix in pairs])
             inputs = normalise(torch.from_numpy(crops).to(self.device), spec.mean, spec.std)
-            found = predict_landmarks(self.net, inputs, self.codec, self.scheme.mirror, spec.flip, spec.shift_crop)
+            found = predict_landmarks(self.net, inputs, self.codec, self.scheme.mirror, flip, spec.shift_crop)
             landmarks_crop, scores = (tensor.cpu().double() for tensor in found)
             image_from_crop = torch.from_numpy(np.stack([invert(matrix) for matrix in matrices]))
             landmarks = self.codec.landmarks_in_image(landmarks_crop, image_from_crop).numpy()
@@ -276,33 +303,3 @@ def refined_box(landmarks_image: FloatArray, box: Box, mirror: Sequence[int]) ->
     """
     refined = upright_box(landmarks_image, mirror)
     return refined if 1 / 3 < refined.side / box.side < 3 else box
-
-
-def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
-    """`faces` without those that lie on an earlier one: a detector finds some twice, in boxes that overlap little.
-
-    Two are one where their landmarks are nearer than a fifth of the earlier one's extent to each other, on average.
-    """
-    kept: list[FaceLandmarks] = []
-    for face in faces:
-        points = face.landmarks_image
-        near = (
-            np.linalg.norm(points - other.landmarks_image, axis=-1).mean()
-            < np.ptp(other.landmarks_image, axis=0).max() / 5
-            for other in kept
-        )
-        if not any(near):
-            kept.append(face)
-    return kept
-
-
-def _notes(seen: Seen[Box], faces: Sequence[FaceLandmarks]) -> tuple[str, ...]:
-    lost = not_finite(faces)
-    damaged = [f"{lost} of {len(faces)} faces have no finite landmarks: {DAMAGED}"] if lost else []
-    unsure = [
-        f"face {number} is unsure, and may be none: its score is {face.score:.2f}"
-        for number, face in enumerate(faces, start=1)
-        if face.score < LEAST_SCORE
-    ]
-    none = [] if faces or seen.error else [NO_FACE]
-    return (*seen.photograph.notes, *none, *damaged, *unsure)

@@ -20,6 +20,7 @@ def to_do(
     *,
     formats: Collection[str],
     overlay: bool,
+    crops: int | None = None,
     made: Mapping[str, str],
     again: Again = "refuse",
 ) -> list[Input]:
@@ -28,8 +29,9 @@ def to_do(
     Args:
         inputs: with the stems of their results.
         journal: that of the output folder.
-        formats: of "json", "csv", "pts", "coco".
+        formats: of `files.FORMATS`.
         overlay: whether pictures and videos are written.
+        crops: their size, if faces are cut out.
         made: the options that decide what the results are, by name.
         again: what results of an earlier run mean.
 
@@ -49,7 +51,7 @@ def to_do(
         else:
             left.append(item)
     files = {os.path.realpath(item.path) for item in inputs}
-    _check_targets(left, files, journal, {"json", "pts"} & {*formats}, overlay)
+    _check_targets(left, files, journal, ({"json", "pts"} & {*formats}) | ({"png"} if crops else set()), overlay)
     for name in (TABLES[one] for one in TABLES if one in formats):
         if os.path.lexists(journal.folder / name) and name not in journal.tables:
             raise FileExistsError(_not_ours(journal.folder / name))
@@ -97,7 +99,7 @@ def _by_stem(folder: Path) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {}
     for name in os.listdir(folder) if folder.is_dir() else ():
         base, _, ending = name.rpartition(".")
-        for root in roots(base) if ending.lower() == "pts" else [base]:
+        for root in roots(base) if ending.lower() in ("pts", "png") else [base]:
             named.setdefault(folded(root), []).append(name)
     return named
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from facelm.predict.photographs import Photograph
 _QUARTERS = (1, 3, 2)  # turned by 90 degrees one way and the other, then by 180
 
 
-def boxes_in_turned(photograph: Photograph, find: Callable[[Photograph], list[Box]]) -> list[Box]:
+def boxes_in_turned(photograph: Photograph, find: Callable[[Photograph], Sequence[Box]]) -> list[Box]:
     """The boxes that `find` gives for the photograph turned by 90, 270 and 180 degrees, as they lie in it as it is."""
     boxes = []
     for quarters in _QUARTERS:

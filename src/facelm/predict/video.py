@@ -8,8 +8,10 @@ import numpy as np
 
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, overlaps, upright_box
+from facelm.predict.candidates import Candidates
 from facelm.predict.frames import Frame
 from facelm.predict.photographs import Photograph
+from facelm.predict.prediction import LEAST_SCORE
 from facelm.predict.predictor import FaceLandmarks, Predictor
 from facelm.predict.smoothing import OneEuro
 
@@ -45,7 +47,7 @@ class FaceTracker:
     """
 
     def __init__(
-        self, predictor: Predictor, *, smooth: bool = True, detect_every: int = 15, least_confidence: float = 0.3
+        self, predictor: Predictor, *, smooth: bool = True, detect_every: int = 25, least_confidence: float = 0.3
     ) -> None:
         if detect_every < 1:
             raise ValueError(f"detect_every={detect_every}: it is a number of frames, 1 or more")
@@ -56,12 +58,19 @@ class FaceTracker:
         self._tracks: list[_Track] = []
         self._count = 0
 
-    def __call__(self, frame: Frame) -> list[TrackedFace]:
-        """The faces in the next frame, the one followed longest first."""
+    def look_at(self, frame: Frame) -> tuple[Frame, Candidates | None]:
+        """The frame, with what the detector finds where it is one of every `detect_every`: for another thread."""
+        due = frame.number % self.detect_every == 0
+        return frame, self.predictor.candidates(Photograph(frame.pixels)) if due else None
+
+    def __call__(self, frame: Frame, found: Candidates | None = None) -> list[TrackedFace]:
+        """The faces in the next frame, the one followed longest first; `found` as `look_at` gave it, if asked."""
         photograph = Photograph(frame.pixels)
         seen = self._follow(photograph, self._tracks, refine=0)
-        if not seen or frame.number % self.detect_every == 0:
-            seen += self._follow(photograph, self._new_tracks(photograph, seen), refine=None)
+        if found is None and (not seen or frame.number % self.detect_every == 0):
+            found = self.predictor.candidates(photograph)
+        if found is not None:
+            seen += self._new_tracks(photograph, seen, found)
         faces = []
         self._tracks = []
         for track, face in seen:
@@ -85,14 +94,23 @@ class FaceTracker:
                 seen.append((track, face))
         return seen
 
-    def _new_tracks(self, photograph: Photograph, seen: list[tuple[_Track, FaceLandmarks]]) -> list[_Track]:
+    def _new_tracks(
+        self, photograph: Photograph, seen: list[tuple[_Track, FaceLandmarks]], found: Candidates
+    ) -> list[tuple[_Track, FaceLandmarks]]:
         """Tracks of the detector's faces that are not followed yet."""
-        tracks = []
-        for box in self.predictor.training_boxes(photograph):
-            if all(_overlap(box, track.box) < 0.3 for track, _ in seen):
+        tracks = [
+            _Track(number, box, OneEuro() if self.smooth else None)
+            for number, box in enumerate(found.boxes)
+            if all(_overlap(box, track.box) < 0.3 for track, _ in seen)
+        ]
+        least = self.predictor.min_score
+        new = []
+        for track, face in self._follow(photograph, tracks, refine=None):
+            if face.score >= (least if track.number < found.sure else max(least, LEAST_SCORE)):
                 self._count += 1
-                tracks.append(_Track(self._count, box, OneEuro() if self.smooth else None))
-        return tracks
+                track.number = self._count
+                new.append((track, face))
+        return new
 
     def _smoothed(self, track: _Track, face: FaceLandmarks, seconds: float) -> TrackedFace:
         landmarks: FloatArray = face.landmarks_image
