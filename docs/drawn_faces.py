@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from facelm.data.synthetic.dataset import draw_face
-from facelm.data.synthetic.variation import DIFFICULTIES
-from facelm.evaluation.overlay import draw_face_tile
 from facelm.geometry.boxes import box_from_landmarks
+from facelm.data.synthetic.variation import DIFFICULTIES
+from facelm.data.synthetic.dataset import draw_face
+from facelm.evaluation.overlay import draw_face_tile
 
 COLUMNS, ROWS, TILE, GAP, MARGIN = 6, 3, 160, 4, 1.62
 SEED = 11  # chosen by eye
