@@ -28,6 +28,16 @@ class TestImages:
         with (photos.parent / "out/landmarks.csv").open(newline="") as file:
             assert [row["input"] for row in csv.DictReader(file)] == ["photos/one.png", "photos/two.png"]
 
+    @pytest.mark.parametrize("listed", ["names.txt", "-"])
+    def test_a_list_of_inputs(self, photos, monkeypatch, capsys, listed):
+        write(photos / "caf\udce9.png")
+        (photos.parent / "names.txt").write_bytes(b"photos/caf\xe9.png\r\n\nphotos/two.png")
+        monkeypatch.setattr(sys, "stdin", (photos.parent / "names.txt").open())
+        assert main(["predict", "photos/one.png", "--list", listed, "--out", "out"]) == 0
+        assert capsys.readouterr().out.startswith("3 of 3 inputs, 3 faces -> out\n")
+        assert main(["predict", "--out", "out"]) == 1
+        assert "--list FILE" in capsys.readouterr().err
+
     def test_the_shipped_weights_are_the_default(self, photos, monkeypatch):
         load, asked = Predictor.load, []
         monkeypatch.setattr(

@@ -1,13 +1,15 @@
 """What programs hand over in place of a path."""
 
 import io
+import weakref
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from facelm.predict import Predictor
+from facelm.predict import Predictor, photographs
 from facelm.predict.photographs import read_photograph
 from perfect_network import SPEC, PerfectNetwork, box_of, map_image
 from predict_folder import FACE, FixedDetector
@@ -78,6 +80,22 @@ class TestLists:
             self.predictor()(self.IMAGES)
         with pytest.raises(ValueError, match="image 1 of 2, counted from 0: .*float64"):
             self.predictor()([self.IMAGES[0], self.IMAGES[3]])
+
+    def test_few_images_of_a_long_list_are_held_at_once(self, tmp_path, monkeypatch):
+        read, alive, most = photographs.read_photograph, weakref.WeakSet(), [0]
+
+        def counted(source, **how):
+            alive.add(one := read(source, **how))
+            most[0] = max(most[0], len(alive))
+            return one
+
+        cv2.imwrite(str(tmp_path / "a.png"), map_image()[..., ::-1])
+        monkeypatch.setattr(photographs, "read_photograph", counted)
+        predictions = self.predictor()([str(tmp_path / "a.png")] * 40)
+        assert most[0] < 20
+        assert all(np.abs(one[0].landmarks_image - FACE).max() < 1 for one in predictions)
+        with pytest.raises(FileNotFoundError, match="image 20 of 21, counted from 0"):
+            self.predictor()([str(tmp_path / "a.png")] * 20 + ["gone.jpg"])
 
     def test_the_others_can_be_had(self):
         predictions = self.predictor()(self.IMAGES, on_error="skip")

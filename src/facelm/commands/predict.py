@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ examples:
   facelm predict faces/ --out results --boxes boxes.csv --convention tight
   facelm predict 0 --out results --seconds 10          (camera 0)
   facelm predict photos/ --out results --skip-existing (go on with what is not there yet)
+  find photos -name '*.jpg' | facelm predict --list - --out results
   facelm predict photos/ --out results --format coco   (to correct in CVAT or Label Studio, and train on)
 
 exit code: 0 all inputs were processed (with or without a face), 1 some failed and are listed, 2 wrong usage
@@ -45,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     parser.epilog = EXAMPLES
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="image, folder, pattern in quotes, video, or number of a camera")
+    add("inputs", nargs="*", metavar="INPUT", help="image, folder, pattern in quotes, video, or number of a camera")
+    add("--list", metavar="FILE", help="a file with an input a line, of any length; - is the standard input")
     add("--out", required=True, type=Path, metavar="FOLDER", help="where results go; made if it is not there")
     add("--checkpoint", default="hrnetv2_w18", metavar="NAME_OR_FILE", help="shipped name, file, run folder or address")
     add("--network", metavar="CLASS", help=NETWORK_HELP)
@@ -97,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     out = typed(args.out)
     journal = Journal(out)
     skipped: Counter[str] = Counter()
-    given, failures = expand_inputs(args.inputs, out, journal.stems, skipped)
+    given, failures = expand_inputs(_named(args), out, journal.stems, skipped)
     again: Again = "overwrite" if args.overwrite else "skip" if args.skip_existing else "refuse"
     made, what = _options(args), {"formats": args.format, "overlay": not args.no_overlay, "crops": args.crops}
     inputs = to_do(given, journal, made=made, again=again, **what)
@@ -131,6 +134,17 @@ def run(args: argparse.Namespace) -> int:
     if failures:
         print("failed:", *(f"  {name}: {reason}" for name, reason in failures), sep="\n", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _named(args: argparse.Namespace) -> list[str]:
+    """The inputs that were typed, and those of the list."""
+    names = list(args.inputs)
+    if args.list:
+        with nullcontext(sys.stdin.buffer) if args.list == "-" else typed(args.list).open("rb") as lines:
+            names += [os.fsdecode(line.rstrip(b"\r\n")) for line in lines if line.strip()]
+    if not names:
+        raise ValueError("no input: name an image, a folder, a video, or a file that lists them (--list FILE)")
+    return names
 
 
 def _reason(error: Exception, item: Input) -> str:

@@ -122,12 +122,12 @@ def see_each(
     *,
     bgr: bool,
     on_error: OnError,
-    numbered: bool,
+    number: tuple[int, int] | None,
 ) -> list[Seen[Where]]:
     """Every photograph with what `find(photograph, xyxy=boxes)` makes of it and the boxes `given` with it.
 
     One that cannot be read, or whose boxes are none, is empty and has `nothing` with `on_error="skip"`; else the error
-    is raised, with its number before it where they are `numbered`.
+    is raised, with the photograph's number before it, where `number` is that of the first and how many there are.
 
     Raises:
         ValueError: `on_error` is none; and what `read_photograph` and `find` raise.
@@ -142,12 +142,12 @@ def see_each(
         except (ValueError, OSError) as error:
             if on_error == "skip":
                 seen.append(Seen(_NOTHING, nothing, {"read": perf_counter() - start, "detect": 0.0}, str(error)))
-            elif not numbered:
+            elif number is None:
                 raise
             else:
                 kinds = (FileNotFoundError, OSError, ValueError)
                 kind = next(kind for kind in kinds if isinstance(error, kind))
-                raise kind(f"image {index} of {len(sources)}, counted from 0: {error}") from error
+                raise kind(f"image {number[0] + index} of {number[1]}, counted from 0: {error}") from error
     return seen
 
 

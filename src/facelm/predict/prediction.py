@@ -71,9 +71,10 @@ class Prediction:
     """The faces of one image, the surest detection first or in the order of the boxes given; it is a sequence of them.
 
     `size` is (width, height); `seconds` what reading, detecting and finding landmarks took, the last for all images
-    of the call together; `notes` say what the caller should know, such as that no face was found. `error` says why the
-    image could not be read, where that was to be skipped. `scheme` says what the points are. `source` is the image's
-    path or bytes, or its pixels where it came as neither, for `plot` and `save` to draw on; `name` its path as given.
+    whose crops went through the network with its own; `notes` say what the caller should know, such as that no face was
+    found. `error` says why the image could not be read, where that was to be skipped. `scheme` says what the points
+    are. `source` is the image's path or bytes, or its pixels where it came as neither, for `plot` and `save` to draw
+    on; `name` its path as given.
     """
 
     faces: tuple[FaceLandmarks, ...]

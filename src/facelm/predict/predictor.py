@@ -39,6 +39,7 @@ DEFAULT_MODEL = "hrnetv2_w18"
 Convention = str | BoxConvention
 """What boxes are: a name in `facelm.geometry.boxes.CONVENTIONS`, or a measured one."""
 
+_MOST_IMAGES = 16  # of a list that are held at once: of 24 megapixels each, 1.2 GB
 _MOST_FACES = 32  # in one forward pass; with the flip test that is 64 crops, 2 GB of activations
 
 
@@ -161,7 +162,9 @@ class Predictor:
         bgr: bool = False,
         on_error: OnError = "raise",
     ) -> Prediction | list[Prediction]:
-        """The faces of an image, or of each image of a list; all crops go through the network together.
+        """The faces of an image, or of each image of a list; crops of up to 16 images go through the network together.
+
+        A list may be long: no more than these images are held, beside those that came as pixels.
 
         Args:
             images: what `read_photograph` takes, or a list or tuple of these.
@@ -184,23 +187,14 @@ class Predictor:
         given = [None] * len(sources) if boxes is None else list(boxes) if many else [boxes]
         if len(given) != len(sources):
             raise ValueError(f"{len(sources)} images, but boxes for {len(given)}: give one array [N, 4] for each image")
-        seen = see_each(
-            sources,
-            given,
-            partial(self.candidates, convention=convention),
-            Candidates(),
-            bgr=bgr,
-            on_error=on_error,
-            numbered=many,
-        )
-        predictions = [
-            replace(
-                prediction,
-                source=source if isinstance(source, str | PathLike | bytes) else one.photograph,
-                name=fspath(source) if isinstance(source, str | PathLike) else "",
-            )
-            for source, one, prediction in zip(sources, seen, self.finish(seen), strict=True)
-        ]
+        find = partial(self.candidates, convention=convention)
+        predictions: list[Prediction] = []
+        for first in range(0, len(sources), _MOST_IMAGES):
+            part = slice(first, first + _MOST_IMAGES)
+            number = (first, len(sources)) if many else None
+            seen = see_each(sources[part], given[part], find, Candidates(), bgr=bgr, on_error=on_error, number=number)
+            predictions += map(_with_source, self.finish(seen), sources[part])
+            del seen  # before the next are read
         return predictions if many else predictions[0]
 
     def see(self, source: Source, boxes: Any = None, *, convention: Convention = "tight") -> Seen[Candidates]:
@@ -294,6 +288,13 @@ class Predictor:
                 for box, points, sure in triples
             ]
         return faces
+
+
+def _with_source(prediction: Prediction, source: Source) -> Prediction:
+    """What the prediction is of: the path or bytes in place of the pixels that were read from these."""
+    if not isinstance(source, str | PathLike | bytes):
+        return prediction
+    return replace(prediction, source=source, name="" if isinstance(source, bytes) else fspath(source))
 
 
 def refined_box(landmarks_image: FloatArray, box: Box, mirror: Sequence[int]) -> Box:
