@@ -28,12 +28,12 @@ from torch.utils.data import DataLoader
 from benchmarks.cache_accuracy import nme
 from benchmarks.timing import processor
 from facelm.data.augment import Augmentation, GeometricRanges
-from facelm.data.cache import cache_path, open_cache
-from facelm.data.coding import RAW, Coding, Jpeg
 from facelm.data.dataset import FaceDataset, ImageSource
 from facelm.data.faces import Face
-from facelm.data.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.sampler import EpochBatches
+from facelm.data.storage.cache import cache_path, open_cache
+from facelm.data.storage.coding import RAW, Coding, Jpeg
+from facelm.data.storage.framing import EvaluationCrop, Framing, Surroundings
 from facelm.data.w300.index import index_faces
 from facelm.data.workers import start_worker
 from facelm.geometry.affine import FloatArray

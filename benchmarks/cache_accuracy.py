@@ -19,11 +19,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from facelm.data.augment import Augmentation, GeometricRanges
-from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset, ImageSource
 from facelm.data.faces import Face
-from facelm.data.framing import Surroundings
 from facelm.data.sampler import EpochBatches
+from facelm.data.storage.cache import open_cache
+from facelm.data.storage.framing import Surroundings
 from facelm.data.w300.index import index_faces
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.landmarks import interocular

@@ -31,10 +31,10 @@ from torch.utils.data import DataLoader
 
 from benchmarks.timing import machine, options, ratio, spread
 from facelm.data.augment import Augmentation, GeometricRanges
-from facelm.data.cache import CropCache, open_cache
 from facelm.data.dataset import FaceDataset, ImageSource, Key
 from facelm.data.faces import Face
-from facelm.data.framing import Surroundings
+from facelm.data.storage.cache import CropCache, open_cache
+from facelm.data.storage.framing import Surroundings
 from facelm.geometry.boxes import box_from_landmarks
 from facelm.geometry.landmarks import IBUG68
 from facelm.models import build_model

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.data import all_cores, kept_index
 from facelm.data.faces import data_fingerprint
-from facelm.data.kept_index import KeptSource
+from facelm.data.storage import all_cores, kept_index
+from facelm.data.storage.kept_index import KeptSource
 from facelm.data.w300.index import index_faces
 from facelm.data.w300.source import W300Faces
 from w300_tree import pts_text, some_landmarks, write_tree

@@ -14,10 +14,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from facelm.data.augment import Augmentation, GeometricRanges
-from facelm.data.cache import default_folder, open_cache
 from facelm.data.dataset import FaceDataset
 from facelm.data.faces import Face
-from facelm.data.framing import EvaluationCrop, Surroundings
+from facelm.data.storage.cache import default_folder, open_cache
+from facelm.data.storage.framing import EvaluationCrop, Surroundings
 from facelm.geometry.boxes import box_from_landmarks
 from facelm.geometry.landmarks import IBUG68
 
@@ -258,7 +258,7 @@ class TestFailures:
 
 CHILD = """
 import logging, pickle, sys, time
-import facelm.data.cache as cache
+import facelm.data.storage.cache as cache
 import facelm.data.faces as faces_module
 logging.basicConfig(level="INFO", stream=sys.stdout)
 faces, framing, folder = pickle.load(sys.stdin.buffer)

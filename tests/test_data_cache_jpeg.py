@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from facelm.data import caching, crop_file
-from facelm.data.cache import CropCache, cache_path, open_cache
-from facelm.data.caching import chosen
-from facelm.data.coding import RAW, Jpeg
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
-from facelm.data.framing import EvaluationCrop, Surroundings
+from facelm.data.storage import caching, crop_file
+from facelm.data.storage.cache import CropCache, cache_path, open_cache
+from facelm.data.storage.caching import chosen
+from facelm.data.storage.coding import RAW, Jpeg
+from facelm.data.storage.framing import EvaluationCrop, Surroundings
 from facelm.geometry.boxes import Box
 from facelm.launch.resume import _with_its_cache
 from test_data_cache import builds, flip_byte, the_file, written

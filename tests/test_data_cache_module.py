@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from facelm.data.augment import Augmentation, GeometricRanges
-from facelm.data.cache import CropCache
 from facelm.data.datamodule import FaceDataModule
+from facelm.data.storage.cache import CropCache
 from facelm.data.w300.index import index_faces
 from w300_tree import write_tree
 

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from facelm.commands.contact_sheet import write_png
-from facelm.data.cache import open_cache
 from facelm.data.dataset import FaceDataset
 from facelm.data.faces import data_fingerprint
-from facelm.data.framing import EvaluationCrop, Surroundings
 from facelm.data.images import exif_orientation, image_size, read_image
+from facelm.data.storage.cache import open_cache
+from facelm.data.storage.framing import EvaluationCrop, Surroundings
 from facelm.data.w300.index import index_faces
 from facelm.geometry.affine import transform
 from facelm.geometry.landmarks import IBUG68

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from facelm.data.augment import GeometricDraw, GeometricRanges
-from facelm.data.framing import EvaluationCrop, Surroundings
+from facelm.data.storage.framing import EvaluationCrop, Surroundings
 from facelm.geometry.affine import transform, warp
 from facelm.geometry.boxes import Box, crop_from_image
 

@@ -11,9 +11,9 @@ import pytest
 from scipy.io import savemat
 
 from conftest import compose
-from facelm.data import all_cores
 from facelm.data.cofw import unpack
 from facelm.data.faces import data_fingerprint
+from facelm.data.storage import all_cores
 from facelm.geometry.boxes import Box, cut_box
 from facelm.geometry.landmarks import get_scheme
 from facelm.launch.build import build_data, plain

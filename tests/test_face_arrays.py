@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from facelm.data.array_file import map_arrays, write_arrays
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, data_fingerprint, name_hashes
+from facelm.data.storage.array_file import map_arrays, write_arrays
 from facelm.geometry.boxes import Box, box_from_landmarks
 
 RNG = np.random.default_rng(0)

@@ -20,7 +20,7 @@ import pytest
 from facelm.addresses import CUT
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.images import image_size, read_image
-from facelm.data.kept_index import read_index
+from facelm.data.storage.kept_index import read_index
 from facelm.data.w300.annotations import CSV_COLUMNS, JSON_FIELDS, read_annotations, read_pts
 from facelm.data.w300.archives import prepare_archives
 from facelm.data.w300.index import _read_list

@@ -14,7 +14,7 @@ from facelm import checked
 from facelm.commands.describe import known_nme
 from facelm.data.coco import read_coco
 from facelm.data.own import OwnFaces
-from facelm.data.pack import Pack
+from facelm.data.storage.pack import Pack
 from facelm.data.table import read_table
 from facelm.evaluation.compare import read_face_errors
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from facelm.data import kept_index
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import data_fingerprint
-from facelm.data.kept_index import KeptSource
 from facelm.data.own import OwnFaces
+from facelm.data.storage import kept_index
+from facelm.data.storage.kept_index import KeptSource
+from facelm.data.storage.watched import Watched, state_of
 from facelm.data.w300.index import index_faces
 from facelm.data.w300.source import W300Faces
-from facelm.data.watched import Watched, state_of
 from facelm.geometry.landmarks import IBUG68
 from w300_tree import pts_text, some_landmarks, write_image, write_tree
 

@@ -18,7 +18,7 @@ import torch
 from conftest import TINY, compose
 from facelm.cli import main as facelm
 from facelm.data.faces import data_fingerprint, name_hashes
-from facelm.data.pack import Pack
+from facelm.data.storage.pack import Pack
 from facelm.evaluate import evaluate
 from facelm.files import write_whole
 from facelm.launch.build import build_data

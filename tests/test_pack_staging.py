@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facelm.data import crop_file
-from facelm.data.array_file import map_arrays, write_arrays
-from facelm.data.pack import HEAD, MAGIC, Pack
-from facelm.data.packed import PackedFaces
-from facelm.data.staging import staged
+from facelm.data.storage import crop_file
+from facelm.data.storage.array_file import map_arrays, write_arrays
+from facelm.data.storage.pack import HEAD, MAGIC, Pack
+from facelm.data.storage.packed import PackedFaces
+from facelm.data.storage.staging import staged
 from test_data_cache import flip_byte
 
 GOLDEN = Path(__file__).parent / "golden" / "pack_1.pack"
@@ -62,7 +62,7 @@ class TestStaging:
     def test_four_processes_copy_once(self, pack, tmp_path):
         code = (
             "import sys, logging; logging.basicConfig(level='INFO', stream=sys.stdout)\n"
-            "from pathlib import Path; from facelm.data.staging import staged\n"
+            "from pathlib import Path; from facelm.data.storage.staging import staged\n"
             "print('copy', staged(Path(sys.argv[1]), Path(sys.argv[2])))"
         )
         command = [sys.executable, "-c", code, str(pack), str(tmp_path / "node")]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from facelm.data.coding import Coding
     from facelm.data.datamodule import FaceDataModule
     from facelm.data.faces import Face
+    from facelm.data.storage.coding import Coding
     from facelm.geometry.landmarks import LandmarkScheme
 
 EXAMPLES = """
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the pack, and says how to train on it."""
     from facelm.commands.progress import progress_bar
-    from facelm.data.pack_write import splits_of, write_pack
-    from facelm.data.packed import PackedFaceDataModule
+    from facelm.data.storage.pack_write import splits_of, write_pack
+    from facelm.data.storage.packed import PackedFaceDataModule
     from facelm.files import typed
     from facelm.launch.build import build_data, compose_config
     from facelm.launch.quoted import as_value, quoted
@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _coding(data: FaceDataModule, splits: Mapping[str, Sequence[Face]], folder: Path) -> Coding:
     """As data.cache says; what auto comes to, and why, is printed."""
-    from facelm.data.caching import Part, raw_or_jpeg
-    from facelm.data.coding import coding_of
+    from facelm.data.storage.caching import Part, raw_or_jpeg
+    from facelm.data.storage.coding import coding_of
 
     if data.cache in ("raw", "jpeg"):
         return coding_of(data.cache, data.cache_quality)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from facelm.data.pack import Pack
+    from facelm.data.storage.pack import Pack
 
 
 def is_pack(path: Path) -> bool:
     """Whether a file begins like a pack, whatever it is called."""
-    from facelm.data.pack import MAGIC
+    from facelm.data.storage.pack import MAGIC
 
     try:
         with path.open("rb") as file:
@@ -29,7 +29,7 @@ def about_pack(path: Path, verify: bool, scheme: Path | None) -> int:
         OSError, ValueError: the file is no pack, or damaged; FileExistsError: `scheme` is there.
     """
     from facelm.data.faces import data_fingerprint
-    from facelm.data.pack import Pack
+    from facelm.data.storage.pack import Pack
 
     pack = Pack(path)
     facts = pack.facts

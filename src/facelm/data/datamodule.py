@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader
 
 from facelm import checked
 from facelm.data.augment import Augmentation
-from facelm.data.caching import Part, cache_kind, cached, chosen
-from facelm.data.coding import QUALITY, Jpeg
 from facelm.data.dataset import FaceDataset, ImageSource, Originals, Photographs
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, FaceSource, data_fingerprint, name_hashes
-from facelm.data.framing import EvaluationCrop, Surroundings
-from facelm.data.kept_index import KeptSource
 from facelm.data.partition import Partition, measured, partition
 from facelm.data.sampler import EpochBatches, Keys
+from facelm.data.storage.caching import Part, cache_kind, cached, chosen
+from facelm.data.storage.coding import QUALITY, Jpeg
+from facelm.data.storage.framing import EvaluationCrop, Surroundings
+from facelm.data.storage.kept_index import KeptSource
 from facelm.data.w300.source import W300Faces
 from facelm.data.workers import PatientLoader
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme

@@ -16,9 +16,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from facelm.data.array_file import Arrays, Section, map_arrays
 from facelm.data.faces import Face
 from facelm.data.images import read_image
+from facelm.data.storage.array_file import Arrays, Section, map_arrays
 from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import Box
 

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from facelm.data.all_cores import over_cores
 from facelm.data.annotated import Annotated, in_several, named, order_of, ordered, read_list, several
 from facelm.data.coco import read_coco
 from facelm.data.datamodule import FaceDataModule
@@ -24,9 +23,10 @@ from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, IMAGE_ENDINGS, decoded_size, exif_orientation, image_size
 from facelm.data.photographs import Photographs
 from facelm.data.plausible import check_in_image, check_pixels, check_shape, doubts, told_doubtful
+from facelm.data.storage.all_cores import over_cores
+from facelm.data.storage.watched import Watched, options_of
 from facelm.data.table import Table, read_table
 from facelm.data.w300.annotations import read_pts
-from facelm.data.watched import Watched, options_of
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import Box, box_from_landmarks
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme

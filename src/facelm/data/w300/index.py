@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
-from facelm.data.all_cores import over_cores
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, decoded_size, image_size
 from facelm.data.plausible import doubts, told_doubtful
+from facelm.data.storage.all_cores import over_cores
+from facelm.data.storage.watched import Watched
 from facelm.data.synthetic.folder import MARKER
 from facelm.data.w300.annotations import find_annotation_files, read_annotations, read_text
 from facelm.data.w300.entries import (
@@ -41,7 +42,6 @@ from facelm.data.w300.layout import (
     parse_name,
     places,
 )
-from facelm.data.watched import Watched
 
 __all__ = ["OFFICIAL_COUNTS", "SPLITS", "Face", "count_table", "index_faces", "present_subsets"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
+from facelm.data.storage.watched import Watched
 from facelm.data.w300.index import index_faces, present_subsets, watched_files
-from facelm.data.watched import Watched
 
 
 class W300Faces:

@@ -28,8 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from facelm.data.coding import RAW, Coding
-from facelm.data.crop_file import (
+from facelm.data.faces import Face
+from facelm.data.images import AS_STORED, image_size
+from facelm.data.storage.coding import RAW, Coding
+from facelm.data.storage.crop_file import (
     DISK_FULL,
     Crops,
     DamagedCropError,
@@ -41,9 +43,7 @@ from facelm.data.crop_file import (
     write_at,
     write_crops,
 )
-from facelm.data.faces import Face
-from facelm.data.framing import Framing
-from facelm.data.images import AS_STORED, image_size
+from facelm.data.storage.framing import Framing
 from facelm.files import take_lock
 from facelm.geometry.affine import FloatArray, Image
 

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facelm.data.coding import RAW, Coding
 from facelm.data.faces import Face
-from facelm.data.framing import Framing
 from facelm.data.images import image_size
+from facelm.data.storage.coding import RAW, Coding
+from facelm.data.storage.framing import Framing
 from facelm.geometry.affine import FloatArray, Image
 
 Rows = NDArray[np.void]

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from facelm.data.cache import cache_path, default_folder, open_cache
-from facelm.data.coding import QUALITY, RAW, coding_of
-from facelm.data.crop_file import estimated_bytes
 from facelm.data.dataset import ImageSource
 from facelm.data.faces import Face
-from facelm.data.framing import Framing
+from facelm.data.storage.cache import cache_path, default_folder, open_cache
+from facelm.data.storage.coding import QUALITY, RAW, coding_of
+from facelm.data.storage.crop_file import estimated_bytes
+from facelm.data.storage.framing import Framing
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facelm import checked
-from facelm.data.array_file import Arrays, Section, map_arrays
-from facelm.data.coding import Coding, Jpeg, coding_of
-from facelm.data.crop_file import Crops, DamagedCropError, has_length
 from facelm.data.face_arrays import FaceArrays
-from facelm.data.framing import EvaluationCrop, Surroundings
+from facelm.data.storage.array_file import Arrays, Section, map_arrays
+from facelm.data.storage.coding import Coding, Jpeg, coding_of
+from facelm.data.storage.crop_file import Crops, DamagedCropError, has_length
+from facelm.data.storage.framing import EvaluationCrop, Surroundings
 from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.landmarks import LandmarkScheme, told_scheme
 

@@ -26,12 +26,12 @@ import numpy as np
 
 import facelm
 from facelm import checked
-from facelm.data.all_cores import apart
-from facelm.data.array_file import map_arrays, write_arrays
-from facelm.data.cache import default_folder
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face, FaceSource
-from facelm.data.watched import NOTHING, State, Watched, state_of
+from facelm.data.storage.all_cores import apart
+from facelm.data.storage.array_file import map_arrays, write_arrays
+from facelm.data.storage.cache import default_folder
+from facelm.data.storage.watched import NOTHING, State, Watched, state_of
 from facelm.files import take_lock, writing
 
 log = logging.getLogger(__name__)

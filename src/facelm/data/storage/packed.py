@@ -16,8 +16,8 @@ from facelm.data.datamodule import FaceDataModule
 from facelm.data.dataset import ImageSource
 from facelm.data.face_arrays import FaceArrays
 from facelm.data.faces import Face
-from facelm.data.pack import KINDS, Pack, PackedCrops
-from facelm.data.staging import staged
+from facelm.data.storage.pack import KINDS, Pack, PackedCrops
+from facelm.data.storage.staging import staged
 from facelm.files import typed
 from facelm.geometry.landmarks import LandmarkScheme, get_scheme
 

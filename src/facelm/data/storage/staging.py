@@ -7,8 +7,8 @@ import logging
 import shutil
 from pathlib import Path
 
-from facelm.data.crop_file import require_room
-from facelm.data.pack import Pack
+from facelm.data.storage.crop_file import require_room
+from facelm.data.storage.pack import Pack
 from facelm.files import take_lock, writing
 
 log = logging.getLogger(__name__)

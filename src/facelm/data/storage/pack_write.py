@@ -12,13 +12,22 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from facelm import __version__
-from facelm.data.array_file import ALIGNED, Arrays, write_arrays
-from facelm.data.coding import Coding, Jpeg
-from facelm.data.crop_file import DISK_FULL, Rows, end_of, estimated_bytes, lengths, no_room, require_room, write_crops
 from facelm.data.face_arrays import packed
 from facelm.data.faces import Face, FaceSource
-from facelm.data.framing import EvaluationCrop, Surroundings
-from facelm.data.pack import HEAD, KINDS, MAGIC
+from facelm.data.storage.array_file import ALIGNED, Arrays, write_arrays
+from facelm.data.storage.coding import Coding, Jpeg
+from facelm.data.storage.crop_file import (
+    DISK_FULL,
+    Rows,
+    end_of,
+    estimated_bytes,
+    lengths,
+    no_room,
+    require_room,
+    write_crops,
+)
+from facelm.data.storage.framing import EvaluationCrop, Surroundings
+from facelm.data.storage.pack import HEAD, KINDS, MAGIC
 from facelm.files import writing
 from facelm.geometry.landmarks import LandmarkScheme, plain_scheme
 
