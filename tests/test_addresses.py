@@ -141,7 +141,7 @@ def test_none_is_in_what_a_training_leaves(trained_run, drawn_root, tmp_path, mo
 def test_no_folder_of_this_machine_is_in_a_run_s_facts(monkeypatch):
     """They go to trackers: where the data are is in the run folder's own files alone."""
     monkeypatch.setattr(Job, "current", lambda: Job(("data.root=/home/me/secret project/faces", "seed=2")))
-    data = SimpleNamespace(train_faces=[], val_faces=[], val_name="val")
+    data = SimpleNamespace(train_faces=[], val_faces=[], val_name="val", cache="none")
     facts = run_facts(compose("train", *TINY), data, tiny())
     assert "seed=2" in facts["overrides"]
     assert "secret project" not in json.dumps(facts)
