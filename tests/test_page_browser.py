@@ -190,4 +190,4 @@ def test_a_click_shows_the_heatmap_of_a_point(pages: dict[str, Path], browser: B
     row, column = TILE * (point // COLUMNS), TILE * (point % COLUMNS)
     kept = cv2.resize(sheet[row : row + TILE, column : column + TILE], (320, 320)).astype(float) / 255
     assert np.abs(painted - kept).mean() < 0.02
-    assert np.corrcoef(painted.ravel(), kept.ravel())[0, 1] > 0.99
+    assert np.corrcoef(painted.ravel(), kept.ravel())[0, 1] > 0.995
