@@ -61,6 +61,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, drawn_root: Path) -> P
 
     run_dir = tmp_path_factory.mktemp("run")
     overrides = [f"data.root={drawn_root}", f"run_dir={run_dir}", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"]
+    overrides += ["report.heatmaps=true"]
     train(compose("train", "data=w300", "codec=subpixel", "inference.annotation_shift=0.02", *TINY, *overrides))
     return run_dir
 

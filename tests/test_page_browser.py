@@ -6,14 +6,18 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from browser import CHROMIUM, NO_CHROMIUM
+from browser import CHROMIUM, NO_CHROMIUM, Browser
 from facelm.cli import main
 from facelm.evaluation.kept import FILE, read_predictions, write_predictions
+from facelm.evaluation.page.heatmaps import COLUMNS, TILE
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 
@@ -47,6 +51,12 @@ const tiles = () => [...document.querySelectorAll(".tile")].map((one) => Number(
   document.querySelector(".tile").click();
   found.open = document.getElementById("large").open;
   found.title = document.querySelector("#large h3").textContent;
+  const point = document.querySelector("#large .point"), heat = () => document.querySelectorAll("#large .heat").length;
+  found.asks = Boolean(point.offsetParent);
+  if (found.asks) { point.value = "30"; point.dispatchEvent(new Event("change")); }
+  found.heat = heat();
+  if (found.asks) { point.value = ""; point.dispatchEvent(new Event("change")); }
+  found.cold = heat();
   found.large = document.querySelectorAll("#large svg path").length;
   document.querySelector("#large input[type=checkbox]").click();
   found.without = document.querySelectorAll("#large svg path").length;
@@ -133,12 +143,51 @@ def test_a_report(width: int, pages: dict[str, Path], tmp_path: Path) -> None:
     sound(found, data, width)
     assert found["first"] == found["Worst"] == by(data, "error", -1)
     assert found["Best"] == by(data, "error", 1)
+    assert (found["asks"], found["heat"], found["cold"]) == (True, 1, 0)
     assert found["Median"][0] == by(data, "error", 1)[len(found["Best"]) // 2]
 
 
 def test_a_comparison(pages: dict[str, Path], tmp_path: Path) -> None:
     found, data = used(pages["comparison"], tmp_path, 1400)
     sound(found, data, 1400)
+    assert (found["asks"], found["heat"]) == (False, 0)
     assert found["first"] == found["Changed most"] == by(data, "changed by", -1)[:12]
     assert found["Got better"] == by(data, "change", 1)[:12]
     assert data["table"]["rows"][0][-1] == "better"
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    found = Browser(tmp_path)
+    yield found
+    found.close()
+
+
+def test_a_click_shows_the_heatmap_of_a_point(pages: dict[str, Path], browser: Browser, tmp_path: Path) -> None:
+    """What is painted is the point's tile of the sheet, on the very pixels of the thumbnail."""
+    tab = browser.open(pages["report"].as_uri())
+    tab.wait("document.body?.dataset.ready === 'yes'")
+    tab.run("document.querySelector('.tile').click()")
+    x, y, left, top, side = tab.run("""(() => {
+      const [x, y] = pointsOf(LANDMARKS.predicted[0], large.face)[30];
+      const { left, top, width } = document.querySelector("#large .picture").getBoundingClientRect();
+      return [x, y, left, top, width];
+    })()""")
+    tab.click(left + (x + 0.5) * side / 320, top + (y + 0.5) * side / 320)
+    point = int(tab.wait("document.querySelector('#large .point').value"))
+    places = np.array(tab.run("pointsOf(LANDMARKS.predicted[0], large.face)"))
+    assert np.hypot(*(places[point] - (x, y))) < 1, "another point lies there"
+    assert tab.run("document.querySelector('#large output').textContent").startswith("peak ")
+    file = tab.run("HEAT.files[large.face]")
+    tab.run("large.annotated = large.predicted = false; drawLarge()")
+    tab.run("""for (const one of document.querySelectorAll("#large .picture img, #large circle")) one.remove()""")
+    tab.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 300)))")
+    tab.screenshot(tmp_path / "shown.png", whole=False)
+    shown = cv2.imread(str(tmp_path / "shown.png")).astype(float)[..., 2]  # red: 17 where there is no heat, 255 in full
+    left, top, side = (round(one) for one in (left, top, side))
+    painted = (cv2.resize(shown[top : top + side, left : left + side], (320, 320)) - 17) / (255 - 17) / 0.9
+    sheet = cv2.imread(str(pages["report"].parent / file), cv2.IMREAD_GRAYSCALE)
+    row, column = TILE * (point // COLUMNS), TILE * (point % COLUMNS)
+    kept = cv2.resize(sheet[row : row + TILE, column : column + TILE], (320, 320)).astype(float) / 255
+    assert np.abs(painted - kept).mean() < 0.02
+    assert np.corrcoef(painted.ravel(), kept.ravel())[0, 1] > 0.995

@@ -32,7 +32,7 @@ from facelm.evaluation.known_faces import (
     unlike_report,
 )
 from facelm.evaluation.metrics import mean_shape_in_box
-from facelm.evaluation.predictions import predict_faces
+from facelm.evaluation.predictions import face_heatmaps, predict_faces
 from facelm.evaluation.report import print_table, write_report
 from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
 from facelm.geometry.correspondence import Correspondence, correspondence
@@ -76,10 +76,13 @@ def evaluate(
     report_dir: Path,
     measured: tuple[Sequence[Face], list[str]] | None = None,
     same: Correspondence | None = None,
+    *,
+    heatmaps: bool = False,
 ) -> EvaluationResult:
     """Measures every subset on disk, or `measured`, in one pass over the faces, writes the report, prints the table.
 
-    `same` says which points of the model those of the data are, where these have another scheme.
+    `same` says which points of the model those of the data are, where these have another scheme. With
+    `heatmaps` the page has those of the faces that are looked at first.
     """
     faces, labels = measured or data.evaluation_faces()
     originals = data.originals(faces)
@@ -126,6 +129,9 @@ def evaluate(
         published=published,
         notes=notes,
         origin=origin_of(faces, data.root, model.mean_shape),
+        heatmaps_of=(lambda i: face_heatmaps(model.net, model.spec, loader.dataset[0, i], device, same))
+        if heatmaps
+        else None,
     )
     print_table(result, published=published, notes=notes)
     log.info(f"report in {report_dir}")
@@ -289,7 +295,7 @@ def main(cfg: DictConfig) -> None:
             raise FileNotFoundError(
                 f"nothing to evaluate under {data.root}: {changed[0]}. Name faces: data.val_list=FILE"
             )
-        evaluate(model, data, device, report_dir, measured, same)
+        evaluate(model, data, device, report_dir, measured, same, heatmaps=cfg.report.heatmaps)
         tracker.log_report(report_dir, drawn=is_drawn(data.root))
 
 

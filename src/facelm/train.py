@@ -73,7 +73,7 @@ def train(cfg: DictConfig) -> float | None:
         if trainer.is_global_zero:
             best = run_dir / "checkpoints" / "best.ckpt"
             if best.is_file():
-                report(best, data, trainer, Path(cfg.report_dir).expanduser(), network_class(cfg))
+                report(best, data, trainer, Path(cfg.report_dir).expanduser(), network_class(cfg), cfg.report.heatmaps)
                 tracker.log_report(Path(cfg.report_dir).expanduser(), drawn=is_drawn(data.root))
             scores = {"best": score, "last": trainer.callback_metrics.get("val/nme")}  # None: nothing was left to train
             known = {name: float(nme) for name, nme in scores.items() if nme is not None}
@@ -114,17 +114,24 @@ def faces_shown(cfg: DictConfig, data: FaceDataModule, tracker: Tracker, lit: Li
 
 
 def report(
-    checkpoint: Path, data: FaceDataModule, trainer: L.Trainer, folder: Path, network: Network | None = None
+    checkpoint: Path,
+    data: FaceDataModule,
+    trainer: L.Trainer,
+    folder: Path,
+    network: Network | None = None,
+    heatmaps: bool = False,
 ) -> None:
     """The report of a checkpoint: in this process after a training on one device, else in one of its own."""
     device = trainer.strategy.root_device
     if trainer.world_size == 1:
-        evaluate(load_model(checkpoint, network=network), data, device, folder)
+        evaluate(load_model(checkpoint, network=network), data, device, folder, heatmaps=heatmaps)
     else:
-        evaluate_apart(checkpoint, folder, device.type, network)
+        evaluate_apart(checkpoint, folder, device.type, network, heatmaps)
 
 
-def evaluate_apart(checkpoint: Path, report_dir: Path, device: str, network: Network | None = None) -> None:
+def evaluate_apart(
+    checkpoint: Path, report_dir: Path, device: str, network: Network | None = None, heatmaps: bool = False
+) -> None:
     """The report, made by a process of its own on one device.
 
     After a distributed fit the other ranks have left or are leaving: metrics in this process would still gather with
@@ -136,6 +143,7 @@ def evaluate_apart(checkpoint: Path, report_dir: Path, device: str, network: Net
     folder = as_value(report_dir)
     command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint={as_value(checkpoint)}", f"device={device}"]
     command += [f"network={path_of(network)}"] if network else []
+    command += ["report.heatmaps=true"] if heatmaps else []
     command += [f"report_dir={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
     done = subprocess.run(command, env=ddp.without_ranks(os.environ) | {CONFIG: ""}, check=False)
     if done.returncode:

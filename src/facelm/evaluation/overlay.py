@@ -96,13 +96,15 @@ def in_resized(landmarks_image: FloatArray, scale: float) -> FloatArray:
 
 
 def encoded(image: Image, ending: str, options: Sequence[int] = ()) -> bytes:
-    """`image` `[H, W, 3]` (RGB) as a file of that ending, such as .png; OpenCV's imwrite does not open every path.
+    """`image` `[H, W, 3]` (RGB) or `[H, W]` as a file of that ending, such as .png; imwrite does not open every path.
 
     Raises:
         ValueError: OpenCV cannot encode it, a JPEG of more than 65,500 pixels on a side for one.
     """
     try:
-        written, content = cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [*options])
+        written, content = cv2.imencode(
+            ending, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [*options]
+        )
     except cv2.error:
         written = False
     if not written:

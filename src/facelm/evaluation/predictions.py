@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from facelm.evaluation.metrics import FacePredictions, LandmarkErrors
+from facelm.geometry.affine import FloatArray
 from facelm.geometry.boxes import box_side_image
 from facelm.geometry.correspondence import Correspondence
 from facelm.models.fast import for_inference
@@ -52,6 +56,24 @@ def predict_faces(
         index, target_image = batch["index"].to(device), batch["landmarks_image"].to(device)
         errors.update(index, predicted_image, target_image, side, confidence)
     return errors.compute()
+
+
+@torch.inference_mode()
+def face_heatmaps(
+    net: nn.Module, spec: ModelSpec, item: Mapping[str, Any], device: torch.device, same: Correspondence | None = None
+) -> tuple[NDArray[np.float32], FloatArray]:
+    """The heatmaps `[K, H, W]` of one face, an item of a `FaceDataset`, and `image_from_heatmap` `[3, 3]`.
+
+    Those of the crop as it is: what a flip test adds is not in them. The matrix holds the spec's shift, so that a peak
+    lies where its point was predicted. With `same` they are of its target's points, NaN where the model has none.
+    """
+    inputs = normalise(item["image"][None].to(device), spec.mean, spec.std, torch.float32)
+    maps = net.to(device).eval()(inputs)[0].float().cpu().numpy()
+    if same:
+        maps = same.mapped(maps.reshape(len(maps), -1)).reshape(-1, *maps.shape[1:])
+    stride = spec.build_codec().stride
+    crop_from_heatmap = np.array([[stride, 0, spec.shift_crop], [0, stride, 0], [0, 0, 1]])
+    return maps.astype(np.float32), item["image_from_crop"].numpy() @ crop_from_heatmap
 
 
 def with_bar(batches: Iterable[Batch], total: int | None) -> Iterator[Batch]:

@@ -30,6 +30,7 @@ from rich.text import Text
 
 from facelm.evaluation.kept import FILE, Kept, Origin, no_origin, write_predictions
 from facelm.evaluation.overlay import draw_face_tile, encoded
+from facelm.evaluation.page.heatmaps import HeatmapsOf
 from facelm.evaluation.page.write import write_report_page
 from facelm.evaluation.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
 from facelm.evaluation.scores import SCORES, BoolArray, EvaluationResult, SubsetScores
@@ -63,12 +64,13 @@ def write_report(
     notes: Sequence[str] = (),
     image_of: ImageOf | None = None,
     origin: Origin | None = None,
+    heatmaps_of: HeatmapsOf | None = None,
 ) -> Path:
     """Writes all files of the report into `folder` (made if need be) and returns it.
 
     `facts` says what was evaluated (plain values; `checkpoint` in summary.json). `image_of` gives the RGB photograph
     of a face by its index; without it there is no worst.png. `origin` says where the faces come from, for
-    predictions.npz.
+    predictions.npz. `heatmaps_of` gives a face's by its index; without it those of these predictions stay.
 
     Raises:
         OSError: a file cannot be written; the message names it. Files of an earlier report stay as they are.
@@ -94,7 +96,7 @@ def write_report(
         _write_worst_faces(folder, result, image_of, origin.occluded)
     lines = {"header": _header(published), "rows": list(_rows(result, published))}
     table = {**lines, "captions": _captions(result, published, notes), "own": len(result.subsets)}
-    write_report_page(folder, kept, table, image_of, _write)
+    write_report_page(folder, kept, table, image_of, _write, heatmaps_of)
     return folder
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from facelm.geometry.affine import Image
 from facelm.loggers.metrics_csv import MetricsCSV
 
-MACHINERY = ("hydra", "launcher", "logger", "resume", "run_dir", "report_dir", "sweep", "tags")
+MACHINERY = ("hydra", "launcher", "logger", "resume", "run_dir", "report", "report_dir", "sweep", "tags")
 """Overrides that say how a run is made and not what it is: they stay out of its short name, and out of tables."""
 
 

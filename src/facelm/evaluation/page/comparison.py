@@ -15,7 +15,7 @@ from facelm.evaluation.kept import Kept, Origin, confidences, read_predictions
 from facelm.evaluation.metrics import FacePredictions, IntArray, paired_bootstrap
 from facelm.evaluation.page.html import page_html
 from facelm.evaluation.page.numbers import about, ced_content, face_columns, scheme_content, with_all
-from facelm.evaluation.page.pictures import borrow_thumbnails, write_thumbnails
+from facelm.evaluation.page.pictures import borrow_thumbnails, remove_others, write_thumbnails
 from facelm.evaluation.page.write import FILE
 from facelm.evaluation.scores import BoolArray, evaluate_faces
 from facelm.files import write_whole
@@ -45,6 +45,7 @@ def write_comparison_page(folder: Path, reports: Mapping[str, Path]) -> int:
     names = [first.result.names[row] for row in rows]
     borrow_thumbnails(folder, names, reports.values())
     files, sharp = write_thumbnails(folder, first.result, rows, None, write_whole)
+    remove_others(folder, files)
     content = comparison_content(runs, rows, files, sharp)
     write_whole(folder / FILE, page_html(f"Comparison: {' and '.join(runs)}", content))
     return len(first.result.names)

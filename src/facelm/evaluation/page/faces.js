@@ -35,13 +35,29 @@ function drawPointsOf(layer, points, stroke, width, hidden = []) {
   for (const i of hidden) if (points[i]) layer.append(svg("circle", { cx: points[i][0], cy: points[i][1], r: 2.6 * width, fill: "none", stroke, "stroke-width": width }));
 }
 
+const HEAT = DATA.faces.heatmaps ?? { files: {} };
+
+// The heatmap of a point: a tile of the face's grey sheet says where a colour lies on the thumbnail.
+function drawHeatmap(layer, face, point) {
+  const { tile, columns, files } = HEAT, rows = Math.ceil(DATA.scheme.points / columns);
+  const place = { x: -0.5, y: -0.5, width: SIDE, height: SIDE };
+  const mask = svg("mask", { id: "heat", maskUnits: "userSpaceOnUse", ...place });
+  const cut = svg("svg", { ...place, viewBox: `${tile * (point % columns)} ${tile * Math.floor(point / columns)} ${tile} ${tile}` });
+  cut.append(svg("image", { href: files[face], width: tile * columns, height: tile * rows }));
+  mask.append(cut);
+  layer.append(mask, svg("rect", { ...place, class: "heat", fill: css("--heat"), mask: "url(#heat)" }));
+}
+
 function picture(face, run, options = {}) {
-  const { annotated = true, predicted = true, numbers = false, width = 1.1 } = options;
+  const { annotated = true, predicted = true, numbers = false, width = 1.1, point = null } = options;
   const box = make("span", { className: "picture" });
   if (DATA.faces.files[face]) box.append(make("img", { src: DATA.faces.files[face], alt: "", loading: options.now ? "eager" : "lazy", decoding: "async" }));
-  const layer = svg("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, "aria-hidden": "true" });
+  const layer = svg("svg", { viewBox: `-0.5 -0.5 ${SIDE} ${SIDE}`, "aria-hidden": "true" });  // pixel i is centred on i
+  if (point !== null && HEAT.files[face]) drawHeatmap(layer, face, point);
   if (annotated) drawPointsOf(layer, pointsOf(LANDMARKS.annotated, face), css("--annotated"), width, DATA.faces.hidden[face]);
   if (predicted) drawPointsOf(layer, pointsOf(LANDMARKS.predicted[run], face), css(RUN_COLORS[run % 3]), width);
+  const chosen = point === null ? null : pointsOf(LANDMARKS.predicted[run], face)[point];
+  if (chosen) layer.append(svg("circle", { cx: chosen[0], cy: chosen[1], r: 4, fill: "none", stroke: "#fff", "stroke-width": 0.8 }));
   if (numbers) {
     const where = predicted ? LANDMARKS.predicted[run] : LANDMARKS.annotated;
     pointsOf(where, face).forEach((one, i) => {
@@ -102,7 +118,7 @@ function drawGrid() {
   byId("count").textContent = `${state.order.length} of ${all} faces, ${state.median ? "median first" : state.way < 0 ? "largest first" : "smallest first"}: ${DATA.faces.facets[state.sort].label}`;
 }
 
-const large = { face: 0, annotated: true, predicted: true, numbers: false };
+const large = { face: 0, annotated: true, predicted: true, numbers: false, point: null };
 
 function openLarge(face) {
   large.face = face;
@@ -116,6 +132,8 @@ function drawLarge() {
   const views = part("large", ".views");
   views.classList.toggle("several", DATA.runs.length > 1);
   views.replaceChildren(...runsShown().map((run) => picture(face, run, { ...large, width: 0.6, now: true })));
+  part("large", "output").textContent = large.point === null ? "" : !HEAT.files[face] ? "no heatmap is kept of this face" : `peak ${shown(HEAT.peaks[face][large.point], 2)}`;
+  part("large", ".point").value = large.point ?? "";
   const rows = Object.values(facets).map((one) => [one.label, shown(one.values[face], one.digits)]);
   part("large", "table").replaceChildren(make("tbody", {}, ...rows.map(([name, value]) => make("tr", {}, make("td", { textContent: name }), make("td", { textContent: value })))));
 }
@@ -123,6 +141,20 @@ function drawLarge() {
 function step(by) {
   const at = state.order.indexOf(large.face), to = state.order[at + by];
   if (to !== undefined) { large.face = to; drawLarge(); }
+}
+
+function choose(point) {
+  large.point = point;
+  drawLarge();
+}
+
+// The predicted point of the picture that is nearest to a click, at most 12 of its pixels away.
+function pointAt(event, picture) {
+  const { left, top, width } = picture.getBoundingClientRect();
+  const x = ((event.clientX - left) / width) * SIDE - 0.5, y = ((event.clientY - top) / width) * SIDE - 0.5;
+  const far = pointsOf(LANDMARKS.predicted[0], large.face).map((one) => (one ? Math.hypot(one[0] - x, one[1] - y) : Infinity));
+  const nearest = Math.min(...far);
+  return nearest > 12 ? null : far.indexOf(nearest);
 }
 
 function setUpLarge() {
@@ -136,7 +168,16 @@ function setUpLarge() {
     make("button", { type: "button", textContent: "← previous", onclick: () => step(-1) }),
     make("button", { type: "button", textContent: "next →", onclick: () => step(1) }),
     box("predicted", "predicted", "--predicted"), box("annotated", "annotated", "--annotated"), box("numbers", "numbers", ""));
+  const points = Array.from({ length: DATA.scheme.points }, (_, i) => make("option", { value: i, textContent: [i, DATA.scheme.names[i]].join(" ") }));
+  const select = make("select", { className: "point", onchange: () => choose(select.value === "" ? null : Number(select.value)) }, make("option", { value: "", textContent: "none" }), ...points);
+  const heatmap = make("span", { className: "heatmap", hidden: !Object.values(HEAT.files).some(Boolean) }, make("label", {}, "heatmap of point", select), make("output"));
+  part("large", ".toggles").append(heatmap);
+  if (!heatmap.hidden) part("large", ".views").addEventListener("click", (event) => {
+    const picture = event.target.closest(".picture");
+    if (picture) choose(pointAt(event, picture));
+  });
   byId("large").addEventListener("keydown", (event) => {
+    if (event.target === select) return;
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,8 @@ SIZE = 320
 
 _STEPS = 16  # of a thumbnail's pixel, in the 16 bits of a coordinate on the page
 _NOWHERE = -(2**15)
-_OURS = re.compile(r"[0-9a-f]{16}\.jpg")
+_THUMBNAIL = r"[0-9a-f]{16}\.jpg"
+_SHEET = r"[0-9a-f]{16}-[0-9a-f]{8}\.png"
 
 
 def thumbnail(name: str) -> str:
@@ -42,7 +43,7 @@ def write_thumbnails(
 ) -> tuple[list[str | None], FloatArray]:
     """Thumbnails of the faces `rows` beside the page in `folder`: their files, and how sharp each picture is.
 
-    Without `image_of` those that are there stay. Others that an earlier report left are removed.
+    Without `image_of` those that are there stay.
 
     Sharpness is the standard deviation of the Laplacian of the grey thumbnail: what is out of focus, or was a small
     face that is shown larger, is below 5.
@@ -60,7 +61,6 @@ def write_thumbnails(
         if tile is not None:
             sharp[place] = sharpness(tile)
         files.append(None if tile is None else thumbnail(result.names[row]))
-    remove_others(folder, files)
     return files, sharp
 
 
@@ -78,7 +78,7 @@ def borrow_thumbnails(folder: Path, names: Sequence[str], reports: Iterable[Path
 
 
 def in_one_file(page: Path, most: int) -> str:
-    """The HTML of a `page` that needs no file beside it: its first `most` thumbnails in it, the others left out.
+    """The HTML of a `page` that needs no file beside it: its first `most` thumbnails in it, all else left out.
 
     Raises:
         OSError: the page cannot be read.
@@ -87,19 +87,22 @@ def in_one_file(page: Path, most: int) -> str:
 
     def inside(found: re.Match[str]) -> str:
         nonlocal left
-        file, left = page.parent / found[1], left - 1
+        file = page.parent / found[1]
+        if file.suffix != ".jpg":
+            return "null"
+        left -= 1
         if left < 0 or not file.is_file():
             return "null"
         return f'"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}"'
 
-    return re.sub(rf'"({FOLDER}/{_OURS.pattern})"', inside, page.read_text(encoding="utf-8"))
+    return re.sub(rf'"({FOLDER}/(?:{_THUMBNAIL}|{_SHEET}))"', inside, page.read_text(encoding="utf-8"))
 
 
-def remove_others(folder: Path, kept: Sequence[str | None]) -> None:
-    """Removes thumbnails that the page in `folder` does not show; nothing that is called otherwise."""
+def remove_others(folder: Path, kept: Collection[str | None]) -> None:
+    """Removes what an earlier page in `folder` showed and this one does not; nothing that is called otherwise."""
     if (folder / FOLDER).is_dir() and not (folder / FOLDER).is_symlink():
         for file in (folder / FOLDER).iterdir():
-            if _OURS.fullmatch(file.name) and f"{FOLDER}/{file.name}" not in kept:
+            if re.fullmatch(f"{_THUMBNAIL}|{_SHEET}", file.name) and f"{FOLDER}/{file.name}" not in kept:
                 file.unlink(missing_ok=True)
 
 
