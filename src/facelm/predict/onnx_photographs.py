@@ -61,7 +61,7 @@ class PhotographLandmarks(nn.Module):
 def _cut(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """`image` `[H, W, 3]` at columns `x` `[N, S]` and rows `y` `[N, S]`: `[N, S, S, 3]`, bilinear, black outside.
 
-    They are whole grey levels, as OpenCV's are, on which the predictor looks: without, points move by up to half a pixel
+    They are whole grey levels, as OpenCV's are, which the predictor sees: without, points move by up to half a pixel
     of the crop, most of them by a hundredth. Only the pixels that are needed are touched, whatever the image's size.
     """
     height, width = torch._shape_as_tensor(image)[:2]
