@@ -1,13 +1,13 @@
 """Faces in whole photographs: how many are found, missed and false, and the seconds that takes.
 
-    python -m benchmarks.wild [--photographs FOLDER] [--images N] [--detector dlib] [--least-score S]
+    python -m benchmarks.wild [--photographs FOLDER] [--images N] [--detector dlib] [--least-score S] [--package NAME]
 
 Three sets: N group photographs, each of two to six drawn faces on a drawn background, between 4 and 30 % of its longer
 side; N pictures without a face (a third drawn backgrounds, a third textures, a third cut from beside drawn faces); and
 the photographs of FOLDER that have a .pts beside them, where one face each is annotated. A face is found where the
 landmarks lie nearer to the true ones than a tenth of their box, on average; what is at no true face is false, or,
 in FOLDER, another face: look at the pictures that `--show OUT` draws. With `--least-score` only faces of that score
-count.
+count. `--package` takes face-alignment or mediapipe, where they are installed, in place of facelm.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.packages import PACKAGES, FindFaces
 from facelm.data.images import IMAGE_ENDINGS
 from facelm.data.synthetic.dataset import draw_face
 from facelm.data.synthetic.photo import paint_background
@@ -142,7 +143,7 @@ def annotated(folder: Path) -> Iterator[Sample]:
             yield path.stem, read_photograph(images[0]).pixels, [read_pts(path)]
 
 
-def measure(predictor: Predictor, samples: Iterable[Sample], least: float, show: Path | None) -> Count:
+def measure(predictor: FindFaces, samples: Iterable[Sample], least: float, show: Path | None) -> Count:
     """What the predictor finds in them."""
     count = Count()
     for name, pixels, truth in samples:
@@ -178,12 +179,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=200, help="drawn pictures of either kind")
     parser.add_argument("--detector", default="dlib")
     parser.add_argument("--flip")
+    parser.add_argument("--package", choices=PACKAGES, help="who finds the faces, if not facelm")
     parser.add_argument("--least-score", type=float, default=0.0)
     parser.add_argument("--show", type=Path, help="a folder for the pictures with a miss or another face")
     args = parser.parse_args(arguments)
     if args.show:
         args.show.mkdir(parents=True, exist_ok=True)
-    predictor = Predictor.load(args.checkpoint, "cpu", detector=open_detector(args.detector), flip=args.flip)
+    predictor: FindFaces = (
+        PACKAGES[args.package]()
+        if args.package
+        else Predictor.load(args.checkpoint, "cpu", detector=open_detector(args.detector), flip=args.flip)
+    )
     sets = {"drawn groups": groups(args.images), "without faces": empty(args.images)}
     if args.photographs:
         sets["photographs"] = annotated(args.photographs)

@@ -159,7 +159,7 @@ class TestTheExampleOfTheReadme:
     def test_it_needs_numpy_and_onnxruntime_alone(self):
         imported = set(re.findall(r"^(?:import|from) (\w+)", example(), re.MULTILINE))
         assert imported == {"json", "sys", "numpy", "onnxruntime"}
-        assert len(example().splitlines()) <= 30
+        assert len(example().splitlines()) < 40
 
 
 def example() -> str:

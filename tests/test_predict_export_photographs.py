@@ -63,15 +63,17 @@ def test_the_shipped_network_agrees_with_the_predictor():
         with torch.inference_mode():
             found = module(torch.from_numpy(image), torch.from_numpy(box.xyxy[None].astype(np.float32)))[0][0].numpy()
         (face,) = predictor(image, box.xyxy, convention="square")
-        assert np.abs(found - face.landmarks_image).max() < 0.1 * box.side * 1.25 / 256
+        assert np.abs(found - face.landmarks_image).max() < 0.02 * box.side * 1.25 / 256
 
 
-def test_cutting_is_what_the_warp_does_up_to_opencvs_rounding():
+def test_cutting_is_what_the_warp_does_up_to_the_last_grey_level():
     image, _ = draw_face(np.random.default_rng(4))
     matrix = crop_matrix((100.3, 40.7), 150.0, 64)  # reaches beyond the upper edge
     x, y = (torch.from_numpy(c + (np.arange(64) - 32) * 150 / 64).float()[None] for c in (100.3, 40.7))
     cut = _cut(torch.from_numpy(image), x, y)[0].numpy()
-    assert np.abs(cut - warp(image, matrix, 64)).max() <= 4
+    difference = np.abs(cut - warp(image, matrix, 64))  # older versions of OpenCV round to a 32nd of a pixel
+    assert difference.max() <= 4
+    assert (cut == cut.round()).all()
 
 
 def test_a_photograph_of_more_pixels_than_a_float_counts():

@@ -5,8 +5,9 @@ import pytest
 
 from facelm.geometry.boxes import CONVENTIONS
 from facelm.predict import Predictor
+from facelm.predict.candidates import notes
 from facelm.predict.photographs import Photograph
-from facelm.predict.prediction import LEAST_SCORE
+from facelm.predict.prediction import LEAST_SCORE, FaceLandmarks
 from facelm.predict.turned import boxes_in_turned
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image
 
@@ -75,7 +76,7 @@ def test_boxes_that_were_given_are_what_counts():
 def test_an_unsure_face_is_kept_with_a_note():
     (face,) = prediction = predictor(UprightDetector(0), peak=0.3)(map_image())
     assert face.score < LEAST_SCORE
-    assert prediction.notes == (f"face 1 is unsure, and may be none: its score is {face.score:.2f}",)
+    assert prediction.notes == (f"face 1 is unsure, and may be none: its score is 0.{int(100 * face.score)}",)
     assert face.to_dict()["score"] == pytest.approx(face.score, abs=1e-3)
 
 
@@ -108,3 +109,9 @@ def test_what_the_detector_only_suspects_is_a_face_where_the_network_is_sure(pea
     detector = UprightDetector(0)
     detector.look = lambda image: (detector(image), 0)
     assert len(predictor(detector, peak=peak, upright_only=True)(map_image())) == faces
+
+
+def test_a_score_below_the_limit_does_not_read_as_the_limit():
+    face = FaceLandmarks(np.zeros(4), FACE, np.full(len(FACE), LEAST_SCORE - 0.001))
+    (note,) = notes(Photograph(map_image()), "", [face], left_out=0)
+    assert float(note.split()[-1]) < LEAST_SCORE

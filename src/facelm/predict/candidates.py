@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,11 +53,14 @@ def distinct(faces: Sequence[FaceLandmarks]) -> list[FaceLandmarks]:
 
 
 def notes(photograph: Photograph, error: str, faces: Sequence[FaceLandmarks], left_out: int) -> tuple[str, ...]:
-    """What the caller should know: of the photograph, of none found, of damage, of `left_out` and unsure faces."""
+    """What the caller should know: of the photograph, of none found, of damage, of `left_out` and unsure faces.
+
+    Scores are rounded down, so that one below the limit does not read as the limit.
+    """
     lost = not_finite(faces)
     damaged = [f"{lost} of {len(faces)} faces have no finite landmarks: {DAMAGED}"] if lost else []
     unsure = [
-        f"face {number} is unsure, and may be none: its score is {face.score:.2f}"
+        f"face {number} is unsure, and may be none: its score is {math.floor(100 * face.score) / 100:.2f}"
         for number, face in enumerate(faces, start=1)
         if face.score < LEAST_SCORE
     ]
