@@ -6,6 +6,7 @@ import pytest
 
 from facelm.data.faces import Face, data_fingerprint
 from facelm.data.w300.index import index_faces, present_subsets
+from facelm.geometry.boxes import Box
 from w300_tree import (
     ALL,
     NAMES,
@@ -288,7 +289,7 @@ class TestFingerprint:
         assert data_fingerprint(faces[1:]) != fingerprint
 
     def test_is_the_same_on_every_machine(self):
-        face = Face("afw/1", None, np.arange(136.0).reshape(68, 2), None, "afw")
+        face = Face("afw/1", None, np.arange(136.0).reshape(68, 2), Box((0.0, 0.0), 1.0), "afw")
         assert data_fingerprint([face]) == "862861466656"
 
 
