@@ -24,7 +24,7 @@ class TestCalibrate:
     def test_a_detector(self, tmp_path, monkeypatch, capsys):
         stored = write_tree(tmp_path / "data", NAMES["train"])
         truth = np.array([box_from_landmarks(points - 1).xyxy for points in stored.values()])
-        monkeypatch.setattr(detect, "DlibDetector", lambda: lambda image: truth)
+        monkeypatch.setattr(detect, "DlibDetector", lambda *_: lambda image: truth)
         assert main(["calibrate", "--detector", "dlib", "--data", str(tmp_path / "data")]) == 0
         assert "4 of 4 faces found" in capsys.readouterr().out
 
