@@ -53,7 +53,8 @@ class TestExperiments:
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_builds(group, name):
-    needs = ["data.root=.", "data.train=faces.json"] if name in ("coco", "folder") else []
+    own = ["data.root=.", "data.train=faces.json"]
+    needs = {"coco": own, "folder": own, "packed": ["data.file=faces.pack"]}.get(name, [])
     cfg = compose("train", f"{group}={name}", *needs, "model.weights=null" if group != "model" else "seed=0")
     if group == "codec":
         model_spec(cfg).build_codec()

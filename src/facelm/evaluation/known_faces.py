@@ -55,7 +55,7 @@ def other_faces(
     them nothing is compared. Nor is it where no subset is measured by which a run validates: a list's `val`, the faces
     `held-out`, and those of the data set's own, `validating`.
     """
-    if not {"val", "held-out", *validating} & {*labels}:
+    if labels and not {"val", "held-out", *validating} & {*labels}:
         return []
     expected = known.get("validated", frozenset())
     found = [face for face in faces if name_hash(face.name) in expected]
