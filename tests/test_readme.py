@@ -93,6 +93,9 @@ class TestPrediction:
         class Finder:
             convention = CONVENTIONS["square"]
 
+            def __init__(self, *_):
+                pass
+
             def __call__(self, image):
                 return box_from_landmarks(landmarks).xyxy[None]
 
