@@ -42,5 +42,5 @@ def fit(overrides):
 if __name__ == "__main__":
     built, hits = training.build_callbacks, [Hit(*os.environ["HIT"].split())] if os.environ.get("HIT") else []
     training.build_callbacks = lambda *args: [*built(*args), *hits]
-    training.evaluate = lambda *_: None
+    training.evaluate = lambda *_, **__: None
     training.main()
