@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -129,6 +129,17 @@ def take_lock(file: IO[Any], *, wait: bool = True) -> bool:
         # What file systems without locks say is not one number: NFS has ENOLCK, others EOPNOTSUPP or ENOSYS.
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), file.name) from error
     return True
+
+
+def take_turn(file: IO[Any], say: Callable[[str], object], waiting: str) -> None:
+    """Locks an open file as `take_lock`; where another process has it, says `waiting` and waits.
+
+    Raises:
+        OSError: as `take_lock`.
+    """
+    if not take_lock(file, wait=False):
+        say(waiting)
+        take_lock(file)
 
 
 def _temporary(path: Path) -> Path:

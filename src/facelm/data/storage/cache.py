@@ -44,7 +44,7 @@ from facelm.data.storage.crop_file import (
     write_crops,
 )
 from facelm.data.storage.framing import Framing
-from facelm.files import take_lock
+from facelm.files import take_turn
 from facelm.geometry.affine import FloatArray, Image
 
 log = logging.getLogger(__name__)
@@ -202,9 +202,7 @@ def _alone(lock: Path) -> Iterator[None]:
             "own, or go without: data.cache=none"
         ) from error
     with file:
-        if not take_lock(file, wait=False):
-            log.info(f"another process builds the crop cache {lock.stem}; waiting for it")
-            take_lock(file)
+        take_turn(file, log.info, f"another process builds the crop cache {lock.stem}; waiting for it")
         yield
 
 

@@ -32,7 +32,7 @@ from facelm.data.storage.all_cores import apart
 from facelm.data.storage.array_file import map_arrays, write_arrays
 from facelm.data.storage.cache import default_folder
 from facelm.data.storage.watched import NOTHING, State, Watched, state_of
-from facelm.files import take_lock, writing
+from facelm.files import take_turn, writing
 
 log = logging.getLogger(__name__)
 
@@ -261,9 +261,7 @@ def _alone(path: Path) -> IO[str] | None:
         log.info(f"no index of faces is kept: {error}")
         return None
     try:
-        if not take_lock(file, wait=False):
-            log.info("another process of this machine reads the faces; waiting for it")
-            take_lock(file)
+        take_turn(file, log.info, "another process of this machine reads the faces; waiting for it")
     except OSError as error:
         file.close()
         log.info(f"no index of faces is kept: {error}")

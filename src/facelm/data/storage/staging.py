@@ -9,7 +9,7 @@ from pathlib import Path
 
 from facelm.data.storage.crop_file import require_room
 from facelm.data.storage.pack import Pack
-from facelm.files import take_lock, writing
+from facelm.files import take_turn, writing
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,7 @@ def staged(path: Path, folder: Path) -> Path:
             "own, or go without: data.stage_to=null"
         ) from error
     with lock:
-        if not take_lock(lock, wait=False):
-            log.info(f"another process copies '{path}' to {folder}; waiting for it")
-            take_lock(lock)
+        take_turn(lock, log.info, f"another process copies '{path}' to {folder}; waiting for it")
         if not _is_copy(copy, path, index):
             _copy(pack, copy)
     return copy

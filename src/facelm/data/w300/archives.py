@@ -25,7 +25,7 @@ from typing import Any
 
 from facelm.data.images import IMAGE_ENDINGS
 from facelm.data.w300.layout import FOLDER_COUNTS, SPLITS, count_faces, count_table, parse_name
-from facelm.files import take_lock, typed, writing
+from facelm.files import take_turn, typed, writing
 
 LARGEST_PHOTOGRAPH, LARGEST_PTS, LARGEST_ARCHIVE = 64 * 2**20, 64 * 2**10, 8 * 2**30
 """Bytes when unpacked, well above anything of 300W."""
@@ -163,9 +163,7 @@ def _alone(out: Path, report: Callable[[str], object]) -> Iterator[None]:
     path = out / ".facelm-prepare.lock"
     with open(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+b") as file:
         with suppress(ImportError, OSError):
-            if not take_lock(file, wait=False):
-                report(f"another facelm prepare unpacks into {out}; this one goes on when it ends")
-                take_lock(file)
+            take_turn(file, report, f"another facelm prepare unpacks into {out}; this one goes on when it ends")
         yield
 
 
