@@ -18,7 +18,7 @@ import torch
 from conftest import TINY, compose
 from facelm.cli import main as facelm
 from facelm.data.faces import data_fingerprint, name_hashes
-from facelm.data.storage.pack import Pack
+from facelm.data.storage.pack import Pack, PackedCrops
 from facelm.evaluate import evaluate
 from facelm.files import write_whole
 from facelm.launch.build import build_data
@@ -110,6 +110,15 @@ class TestTheSameBits:
 
 
 @pytest.mark.filterwarnings("ignore:the warm-up")
+def test_a_pack_that_was_replaced_is_not_mixed_with_the_one_in_use(packs, tmp_path):
+    shutil.copy(packs / "raw.pack", path := tmp_path / "a.pack")
+    sent = pickle.dumps(PackedCrops(Pack(path), "crop", [0, 1]))
+    shutil.copy(packs / "jpeg.pack", tmp_path / "b.pack")
+    os.replace(tmp_path / "b.pack", path)
+    with pytest.raises(ValueError, match="was replaced while faces of it were in use"):
+        pickle.loads(sent)
+
+
 def test_trains_and_is_measured_without_the_tree(packs, drawn_root, tmp_path):
     """The report of the run itself, one made later on the pack alone, and the tree's."""
     shutil.copy(packs / "raw.pack", tmp_path / "faces.pack")
