@@ -117,8 +117,9 @@ def _report(split: str, found: Found, reader: Reader) -> list[Suspect]:
     if told := found.told_turned(reader.exif).replace("data.exif", "--exif"):
         print(f"  {told}")
     for name, entry in found.entries.items():
-        if entry.unused:
-            print(f"  {name}: {entry.image.name} is used, not {', '.join(path.name for path in entry.unused)}")
+        used, *others = entry.files.image_names
+        if others:
+            print(f"  {name}: {used} is used, not {', '.join(others)}")
     for one in suspects:
         print(f"  {one.told()}")
     return suspects

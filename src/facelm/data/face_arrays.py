@@ -94,7 +94,7 @@ class FaceArrays(Sequence[Face]):
         one_each = ("landmarks", "box", "orientation", "folder", "subsets", "occluded")
         chosen = {name: self._arrays[name][self._rows] for name in one_each if name in self._arrays}
         for name in ("name", "image"):
-            chosen |= _pack(name, (_text(self._arrays, name, int(row)) for row in self._rows))
+            chosen |= _pack(name, _chosen(self._arrays, name, self._rows))
         return chosen | {key: one for key, one in self._arrays.items() if key.startswith(("folder_", "subsets_"))}
 
     @property
@@ -117,7 +117,16 @@ class FaceArrays(Sequence[Face]):
 
     def names(self) -> list[str]:
         """The names, in order."""
-        return [_text(self._arrays, "name", row).decode("utf-8", "surrogateescape") for row in self._rows.tolist()]
+        return [text.decode("utf-8", "surrogateescape") for text in _chosen(self._arrays, "name", self._rows)]
+
+    def images(self) -> list[bytes]:
+        """The paths of the photographs, in order, as the file system has them."""
+        return _chosen(self._arrays, "image", self._rows)
+
+    def folders(self) -> dict[str, int]:
+        """How many faces are in each folder."""
+        counts = np.bincount(self._arrays["folder"][self._rows], minlength=len(self._folders))
+        return dict(zip(self._folders, counts.tolist(), strict=True))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -284,10 +293,19 @@ def _text(arrays: Arrays, name: str, number: int) -> bytes:
     return arrays[f"{name}_bytes"][ends[number - 1] if number else 0 : ends[number]].tobytes()
 
 
+def _chosen(arrays: Arrays, name: str, rows: Rows) -> list[bytes]:
+    """Those of the texts, `_AT_ONCE` at a time since a number of NumPy's takes long to ask for."""
+    ends, whole, texts = arrays[f"{name}_ends"], arrays[f"{name}_bytes"].data, []
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        starts = np.where(some > 0, ends[some - 1], 0)
+        texts += [bytes(whole[one:end]) for one, end in zip(starts.tolist(), ends[some].tolist(), strict=True)]
+    return texts
+
+
 def _texts(arrays: Arrays, name: str) -> list[str]:
-    return [
-        _text(arrays, name, number).decode("utf-8", "surrogateescape") for number in range(len(arrays[f"{name}_ends"]))
-    ]
+    every = np.arange(len(arrays[f"{name}_ends"]))
+    return [text.decode("utf-8", "surrogateescape") for text in _chosen(arrays, name, every)]
 
 
 def _check(arrays: Arrays) -> None:

@@ -16,6 +16,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -121,24 +122,26 @@ def _decoded(content: bytes, flags: int) -> Any:
         return None
 
 
-def image_size(path: Path, orientation: int = AS_STORED) -> tuple[int, int]:
+def image_size(path: Path, orientation: int = AS_STORED, opened: BinaryIO | None = None) -> tuple[int, int]:
     """(width, height) of what `read_image` gives, from the header; a file that is empty or was cut is refused.
 
-    JPEG, PNG and WebP are told by their first bytes, whatever the ending; anything else is decoded.
+    JPEG, PNG and WebP are told by their first bytes, whatever the ending; anything else is decoded. `opened` is the
+    file, where it is open already.
 
     Raises:
         ValueError: empty, cut short, or nothing that OpenCV can decode; the message names the file.
         OSError: absent or not readable.
     """
-    with path.open("rb") as stream:
+    with nullcontext(opened) if opened else path.open("rb") as stream:
+        stream.seek(0)
         size = header_size(stream, path)
     if size is None:
         return decoded_size(path, orientation)
     return size if orientation < _LIES_FROM else size[::-1]
 
 
-def decoded_size(path: Path, orientation: int = AS_STORED) -> tuple[int, int]:
-    """(width, height) of a photograph that can be decoded; raises what `read_image` raises."""
+def decoded_size(path: Path, orientation: int = AS_STORED, opened: BinaryIO | None = None) -> tuple[int, int]:
+    """As `image_size`, of a photograph that can be decoded; raises what `read_image` raises."""
     height, width, _ = read_image(path, orientation).shape
     return width, height
 
@@ -214,12 +217,12 @@ def _segments(stream: BinaryIO) -> Iterator[tuple[int, int]]:
     code, end = 0, 2
     while code != _JPEG_SCAN:
         stream.seek(end)
-        marker = _take(stream, 2)
-        while marker[0] != 0xFF or marker[1] in (0x00, 0xFF):  # fill bytes, and garbage that decoders pass over too
-            marker = marker[1:] + _take(stream, 1)
-        code = marker[1]
-        length = max(int.from_bytes(_take(stream, 2), "big") - 2, 0)
-        end = stream.tell() + length
+        head, end = _take(stream, 4), end + 4
+        while head[0] != 0xFF or head[1] in (0x00, 0xFF):  # fill bytes, and garbage that decoders pass over too
+            head, end = head[1:] + _take(stream, 1), end + 1
+        code = head[1]
+        length = max((head[2] << 8 | head[3]) - 2, 0)
+        end += length
         yield code, length
     stream.seek(end)
 

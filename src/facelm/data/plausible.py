@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -136,11 +137,13 @@ def told_doubtful(doubts: Mapping[str, str]) -> str:
 
 def _both(landmarks_image: FloatArray, scheme: LandmarkScheme) -> tuple[NDArray[np.complex128], ...] | None:
     """The labelled points and the same ones of the plain face, centred; None where there is too little to compare."""
-    labelled = _labelled(landmarks_image)
-    if not scheme.shape or labelled.sum() < max(FEWEST, scheme.num_landmarks // 2):
+    if not scheme.shape:
         return None
-    if labelled.all():
+    if isfinite(landmarks_image.sum()) and len(landmarks_image) >= FEWEST:  # all are labelled, and nearly always are
         return _centred(landmarks_image), _plain(scheme.shape)
+    labelled = _labelled(landmarks_image)
+    if labelled.sum() < max(FEWEST, scheme.num_landmarks // 2):
+        return None
     return _centred(landmarks_image[labelled]), _centred(np.array(scheme.shape, dtype=np.float64)[labelled])
 
 
@@ -173,8 +176,12 @@ def check_in_image(image: Path, size: tuple[int, int], landmarks_image: FloatArr
     Raises:
         ValueError: the farthest point lies more than OUTSIDE sides of the box outside.
     """
+    (left, top), (right, bottom) = landmarks_image.min(axis=0).tolist(), landmarks_image.max(axis=0).tolist()
+    most = OUTSIDE * box.side
+    if min(left, top) >= -most and right - (size[0] - 1) <= most and bottom - (size[1] - 1) <= most:
+        return  # nearly all; where one is NaN it is looked at closely
     beyond = np.maximum(-landmarks_image, landmarks_image - (np.array(size) - 1)).max(axis=1)
-    if np.nanmax(beyond) > OUTSIDE * box.side:
+    if np.nanmax(beyond) > most:
         farthest = int(np.nanargmax(beyond))
         x, y = landmarks_image[farthest]
         raise ValueError(

@@ -209,8 +209,7 @@ def _listened(read: Callable[[], Sequence[Face]], aloud: bool) -> tuple[FaceArra
 
 def _elsewhere(faces: FaceArrays, state: State) -> list[bytes]:
     """The photographs in none of the folders that were looked through."""
-    paths = (os.fsencode(face.image) for face in faces)
-    return [path for path in paths if os.path.dirname(path) not in state.folders]
+    return [path for path in faces.images() if os.path.dirname(path) not in state.folders]
 
 
 def _written(

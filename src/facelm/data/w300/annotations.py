@@ -74,7 +74,7 @@ def read_pts(path: Path, pixel_origin: int = 1, num_landmarks: int = NUM_LANDMAR
     if "{" in body or "{" in after:
         raise ValueError(f"{path}: more than one block of points; a .pts file holds one face. Split it, a file a face")
     points = list(filter(None, map(str.split, body.splitlines())))
-    for number, point in enumerate(points):
+    for number, point in enumerate(points if set(map(len, points)) != {2} else ()):
         if len(point) != 2:
             hint = "; numbers are separated by a space, not a comma" if "," in "".join(point) else ""
             raise ValueError(f"{path}: point {number} is {' '.join(point)!r}, not two numbers{hint}")
@@ -233,10 +233,10 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int, count: int 
         expected = f"300W has {count}" if count == NUM_LANDMARKS else f"and there are to be {count}"
         raise ValueError(f"{where}: {len(values) // 2} points, {expected}")
     stored = np.array(_numbers(values, where)).reshape(count, 2)
-    if not np.isfinite(stored).all():
+    if not (largest := abs(stored).max()) < np.inf:
         bad = int(np.argmin(np.isfinite(stored).all(axis=1)))
         raise ValueError(f"{where}: point {bad} is ({stored[bad, 0]}, {stored[bad, 1]}), not finite")
-    if abs(stored).max() > LARGEST:
+    if largest > LARGEST:
         bad = int(abs(stored).max(axis=1).argmax())
         raise ValueError(f"{where}: point {bad} is ({stored[bad, 0]:g}, {stored[bad, 1]:g}), far beyond any photograph")
     if said := unplaced(stored):
@@ -247,7 +247,11 @@ def _landmarks(values: Sequence[Any], where: str, pixel_origin: int, count: int 
 def _numbers(values: Sequence[Any], where: str) -> list[float]:
     """x0, y0, x1, ... as numbers; raises ValueError for the first that is none."""
     try:
-        if "_" not in "".join(value for value in values if isinstance(value, str)):  # Python's float reads 1_0 as 10
+        texts = "".join(values)
+    except TypeError:  # most of them are numbers
+        texts = "".join(value for value in values if isinstance(value, str))
+    try:
+        if "_" not in texts:  # Python's float reads 1_0 as 10
             return list(map(float, values))
     except (TypeError, ValueError, OverflowError):
         pass
@@ -267,7 +271,7 @@ def unplaced(stored: FloatArray) -> str:
     300W's formats have no other mark for them.
     """
     x, y = stored.T
-    found = np.flatnonzero((x == y) & ((x == 0) | (x == -1))).tolist()
+    found = [point for point in np.flatnonzero(x == y).tolist() if x[point] in (0, -1)]
     return f"point {_some(found)} at (0, 0) or (-1, -1), as tools write points that nobody placed" if found else ""
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from facelm.data.faces import Face
 from facelm.data.images import AS_STORED, exif_orientation
@@ -19,17 +18,27 @@ from facelm.geometry.landmarks import interocular
 
 Folders = Mapping[str, Mapping[str, Files]]
 Exif = Literal["auto", "apply", "ignore"]
-SizeOf = Callable[[Path, int], tuple[int, int]]
+SizeOf = Callable[[Path, int, BinaryIO], tuple[int, int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A face that is on disk and not read yet; `unused` are further photographs of its name."""
+    """A face that is on disk and not read yet, annotated by the row of a file, or by the .pts of its own."""
 
     folder: str
-    image: Path
-    read: Callable[[int], FloatArray]
-    unused: Sequence[Path] = ()
+    files: Files
+    row: Annotation | None = None
+
+    @property
+    def image(self) -> Path:
+        """The photograph."""
+        return Path(self.files.place, self.files.image_names[0])
+
+    def read(self, subtracted: int) -> FloatArray:
+        """The landmarks `[68, 2]`, less `subtracted`; raises ValueError where they are none, OSError for the file."""
+        if self.row:
+            return self.row.read(subtracted)
+        return read_pts(Path(self.files.place, self.files.pts_name), subtracted)
 
 
 def entries_from_pts(folders: Folders) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -39,9 +48,9 @@ def entries_from_pts(folders: Folders) -> tuple[dict[str, Entry], dict[str, str]
     for folder, names in folders.items():
         for bare, files in names.items():
             name = f"{folder}/{bare}"
-            if files.pts and files.image:
-                entries[name] = Entry(folder, files.image, partial(read_pts, files.pts), files.unused)
-            elif files.pts:
+            if files.pts_name and files.image_names:
+                entries[name] = Entry(folder, files)
+            elif files.pts_name:
                 problems[name] = f"{files.pts}: the image does not exist; none of that name lies beside it"
     return entries, problems
 
@@ -59,16 +68,16 @@ def entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dic
         if folder and folder not in folders:
             continue
         holders = [place for place in ([folder] if folder else folders) if bare in folders[place]]
-        files = folders[holders[0]][bare] if len(holders) == 1 else Files()
-        image = files.image
-        name = f"{folder or holders[0]}/{bare}" if folder or image else row.image_name
-        if image is None:
+        files = folders[holders[0]][bare] if len(holders) == 1 else None
+        found = files is not None and bool(files.image_names)
+        name = f"{folder or holders[0]}/{bare}" if folder or found else row.image_name
+        if not (files and found):
             reason = f"is in {' and '.join(holders)}" if len(holders) > 1 else "does not exist"
             problems[name] = f"{row.where}: the image {row.image_name!r} {reason}"
         elif name in entries:
             problems[name] = f"{row.where}: the image {row.image_name!r} is annotated twice"
         else:
-            entries[name] = Entry(holders[0], image, row.read, files.unused)
+            entries[name] = Entry(holders[0], files, row)
     return {name: entry for name, entry in entries.items() if name not in problems}, problems
 
 
@@ -77,8 +86,8 @@ class Reader:
     """How entries become faces.
 
     `subtracted` is what is taken from stored coordinates, `exif` as in `index_faces`. `size_of` gives (width, height)
-    of a photograph turned by an orientation; None leaves photographs unread. `any_shape` is for drawn heads, which are
-    exact, and wilder than anybody photographs.
+    of a photograph turned by an orientation, and opened; None leaves photographs unread. `any_shape` is for drawn
+    heads, which are exact, and wilder than anybody photographs.
     """
 
     subtracted: int
@@ -98,21 +107,20 @@ class Reader:
             raise ValueError(f"{image}: both outer eye corners are one point; errors are measured in their distance")
         if not self.any_shape:
             check_shape(landmarks_image, str(image))
-        box, stated = box_from_landmarks(landmarks_image), stated_orientation(image)
-        orientation = AS_STORED if self._ignored(name) else stated
-        if self.size_of:
-            check_in_image(image, self.size_of(image, orientation), landmarks_image, box)
+        box = box_from_landmarks(landmarks_image)
+        with open(image, "rb") as stream:
+            stated = exif_orientation(stream)
+            orientation = AS_STORED if self._ignored(name) else stated
+            if self.size_of:
+                check_in_image(image, self.size_of(image, orientation, stream), landmarks_image, box)
         return Face(name, image, landmarks_image, box, entry.folder, orientation), stated != AS_STORED
 
     def orientation(self, name: str, entry: Entry) -> int:
         """By which the photograph is turned."""
-        return AS_STORED if self._ignored(name) else stated_orientation(entry.image)
+        if self._ignored(name):
+            return AS_STORED
+        with open(entry.image, "rb") as stream:
+            return exif_orientation(stream)
 
     def _ignored(self, name: str) -> bool:
         return self.exif == "ignore" or (self.exif == "auto" and is_ibugs_name(name.rpartition("/")[2]))
-
-
-def stated_orientation(image: Path) -> int:
-    """What the photograph's EXIF says; raises OSError where it cannot be read."""
-    with image.open("rb") as stream:
-        return exif_orientation(stream)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,10 +270,10 @@ def _report(problems: Mapping[str, str], faces: FaceArrays, split: str, root: Pa
 
 
 def _warn_if_fewer(faces: FaceArrays, split: str, root: Path) -> None:
-    counts = Counter(face.folder for face in faces)
-    found = {folder: counts[folder] for folder in SPLITS[split]}
+    counts = faces.folders()
+    found = {folder: counts.get(folder, 0) for folder in SPLITS[split]}
     # Drawn faces and other people's do not claim to be 300W.
-    claimed = not (root / MARKER).exists() and any(is_ibugs_name(face.name.rpartition("/")[2]) for face in faces)
+    claimed = not (root / MARKER).exists() and any(is_ibugs_name(name.rpartition("/")[2]) for name in faces.names())
     if claimed and any(found[folder] < FOLDER_COUNTS[folder] for folder in found):
         warnings.warn(
             f"300W is incomplete under root={str(root)!r}: split {split!r} has fewer faces than iBUG published, so its "

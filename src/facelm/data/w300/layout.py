@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -49,6 +49,8 @@ OFFICIAL_COUNTS: Mapping[str, int] = MappingProxyType(
 """Faces that iBUG published for each split: 3148, 554, 135, 689, 600."""
 
 
+_ENDINGS = frozenset((*IMAGE_ENDINGS, ".pts"))
+
 _DATE = r"20[0-2]\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 _IBUGS_NAMES = re.compile(rf"(?!{_DATE}_)\d{{6,10}}_\d{{1,2}}|image_\d{{3,4}}(_\d{{1,2}})?|(in|out)door_\d{{3}}")
 """AFW and Helen: number of the photograph on Flickr, number of the face in it; LFPW and iBUG; the private test.
@@ -57,16 +59,31 @@ A number that is a day since 2000 (`20240131_12`) is a camera's name: none of 3,
 """
 
 
-@dataclass
+@dataclass(slots=True)
 class Files:
-    """What a folder holds under one name: the photograph and its .pts, either of which may be missing.
+    """What the folder `place` holds under one name: photographs, the one that counts first, and a .pts.
 
-    `unused` are photographs of that name with another ending.
+    Kept by their names: a path takes ten times as long to make, and there may be a million.
     """
 
-    image: Path | None = None
-    pts: Path | None = None
-    unused: list[Path] = field(default_factory=list)
+    place: str
+    image_names: tuple[str, ...] = ()
+    pts_name: str = ""
+
+    @property
+    def image(self) -> Path | None:
+        """The photograph, if there is one."""
+        return Path(self.place, self.image_names[0]) if self.image_names else None
+
+    @property
+    def unused(self) -> list[Path]:
+        """Photographs of that name with another ending."""
+        return [Path(self.place, name) for name in self.image_names[1:]]
+
+    @property
+    def pts(self) -> Path | None:
+        """The .pts, if there is one."""
+        return Path(self.place, self.pts_name) if self.pts_name else None
 
 
 def parse_name(text: str) -> tuple[str, str]:
@@ -76,7 +93,7 @@ def parse_name(text: str) -> tuple[str, str]:
     `("01_Indoor", "indoor_001")`.
     """
     path = PurePosixPath(text.strip().replace("\\", "/"))
-    bare = _spelled(path.stem if path.suffix.lower() in (*IMAGE_ENDINGS, ".pts") else path.name)
+    bare = _spelled(path.stem if path.suffix.lower() in _ENDINGS else path.name)
     parents = [part.replace(" ", "").lower() for part in path.parts[:-1]]
     for folder in FOLDER_COUNTS:
         wanted = folder.lower().split("/")
@@ -98,26 +115,27 @@ def list_folder(path: Path) -> dict[str, Files]:
     Raises:
         ValueError: two of iBUG's names that differ in spaces alone and would be one face.
     """
+    place = str(path)
     found: dict[str, Files] = {}
     spelled: dict[tuple[str, bool], str] = {}
     for file_name in sorted(os.listdir(path)):
-        if not _counts(file_name):
-            continue
         bare, ending = os.path.splitext(file_name)
-        name = _spelled(bare)
-        first = spelled.setdefault((name, ending.lower() == ".pts"), bare)
+        if not _counts(bare, ending):
+            continue
+        name, annotates = _spelled(bare), ending.lower() == ".pts"
+        first = spelled.setdefault((name, annotates), bare)
         if first != bare:
             raise ValueError(
                 f"{path}: {first!r} and {bare!r} differ in spaces alone, which 300W's names leave out: both would be "
                 f"the face {name!r}. Rename one of them and its .pts"
             )
-        files = found.setdefault(name, Files())
-        if ending.lower() == ".pts":
-            files.pts = files.pts or path / file_name
+        files = found.get(name)
+        if files is None:
+            files = found[name] = Files(place)
+        if annotates:
+            files.pts_name = files.pts_name or file_name
         else:
-            files.image, *files.unused = sorted(
-                [path / file_name, *filter(None, [files.image]), *files.unused], key=lambda image: _rank(image.suffix)
-            )
+            files.image_names = tuple(sorted((file_name, *files.image_names), key=_rank))
     return found
 
 
@@ -151,7 +169,7 @@ def count_faces(root: Path) -> dict[str, int]:
     """Photographs with a .pts in each official folder under `root`, 0 where there is none."""
     found = list_folders(root)
     return {
-        folder: sum(1 for files in found.get(folder, {}).values() if files.image and files.pts)
+        folder: sum(1 for files in found.get(folder, {}).values() if files.image_names and files.pts_name)
         for folder in FOLDER_COUNTS
     }
 
@@ -171,20 +189,21 @@ def count_table(counts: Mapping[str, int]) -> str:
 
 def _holds_any(place: Path) -> bool:
     with os.scandir(place) as entries:
-        return any(_counts(entry.name) for entry in entries)
+        return any(_counts(*os.path.splitext(entry.name)) for entry in entries)
 
 
-def _counts(file_name: str) -> bool:
-    ending = os.path.splitext(file_name)[1].lower()
-    return not file_name.startswith(".") and ending in (*IMAGE_ENDINGS, ".pts")
+def _counts(bare: str, ending: str) -> bool:
+    return not bare.startswith(".") and ending.lower() in _ENDINGS
 
 
-def _rank(ending: str) -> int:
-    return IMAGE_ENDINGS.index(ending.lower())
+def _rank(file_name: str) -> int:
+    return IMAGE_ENDINGS.index(os.path.splitext(file_name)[1].lower())
 
 
 def _spelled(bare: str) -> str:
     """A bare name as it is, or without the space that is too many in a name of iBUG's."""
+    if " " not in bare:
+        return bare
     squeezed = bare.replace(" ", "")
     return squeezed if is_ibugs_name(squeezed) else bare
 
