@@ -4,9 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+
+from facelm.data.synthetic.dataset import draw_face
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,6 +88,71 @@ def test_caches(drawn_root, capsys):
     said = capsys.readouterr().out
     assert said.count("cold") == said.count("warm") == 3
     assert "ms of one thread" in said
+
+
+def test_onnx_of_photographs(trained_run, capsys):
+    pytest.importorskip("onnxruntime")
+    from benchmarks.onnx_photographs import main
+
+    main(["--checkpoint", str(trained_run / "checkpoints/last.ckpt"), "--faces", "1", "--rounds", "1"])
+    said = capsys.readouterr().out
+    assert all(f"  {what} " in said for what in ("decoding with Pillow", "making the session", "one face"))
+    assert "1 drawn faces: at most" in said
+
+
+class TestOtherPackages:
+    """Stand-ins answer as face-alignment and mediapipe document it: neither is needed, nor are their weights."""
+
+    @staticmethod
+    def found(name, samples):
+        from benchmarks.packages import PACKAGES
+        from benchmarks.wild import measure
+
+        count = measure(PACKAGES[name](), samples, 0.0, None)
+        return count.faces, count.found, count.others
+
+    @pytest.fixture
+    def sample(self):
+        image, points = draw_face(np.random.default_rng(3))
+        return "a", image, [points]
+
+    def test_face_alignment(self, sample, monkeypatch):
+        points = sample[2][0]
+
+        class FaceAlignment:
+            def __init__(self, kind, device):
+                assert (kind, device) == ("2D", "cpu")
+
+            def get_landmarks(self, image):
+                return [points.astype(np.float32), points + 500] if image.any() else None
+
+        package = SimpleNamespace(FaceAlignment=FaceAlignment, LandmarksType=SimpleNamespace(TWO_D="2D"))
+        monkeypatch.setitem(sys.modules, "face_alignment", package)
+        black = ("b", np.zeros_like(sample[1]), [])
+        assert self.found("face-alignment", [sample, black]) == (1, 1, 1)
+
+    def test_mediapipe(self, sample, monkeypatch):
+        from benchmarks.packages import _IBUG68_IN_MEDIAPIPE
+
+        _, image, (points,) = sample
+        height, width = image.shape[:2]
+        mesh = np.zeros((468, 2))
+        mesh[list(_IBUG68_IN_MEDIAPIPE)] = (points + 0.5) / [width, height]  # 0 and 1 are the photograph's edges
+        landmark = [SimpleNamespace(x=x, y=y) for x, y in mesh]
+
+        class FaceMesh:
+            def __init__(self, static_image_mode, max_num_faces):
+                assert static_image_mode
+
+            def process(self, image):
+                return SimpleNamespace(multi_face_landmarks=[SimpleNamespace(landmark=landmark)])
+
+        solutions = SimpleNamespace(face_mesh=SimpleNamespace(FaceMesh=FaceMesh))
+        monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace(solutions=solutions))
+        assert self.found("mediapipe", [sample]) == (1, 1, 0)
+        from benchmarks.packages import PACKAGES
+
+        np.testing.assert_allclose(PACKAGES["mediapipe"]()(image)[0].landmarks_image, points)
 
 
 def test_gpu_benchmark_on_the_cpu(tmp_path, capsys):

@@ -131,6 +131,15 @@ class TestSelections:
     def test_of_selections(self, faces):
         all_same(FaceArrays.of(faces)[1:][::2][[-1]], [faces[3]])
 
+    def test_texts_of_all_at_once(self, faces):
+        packed = FaceArrays.of(faces)
+        assert packed.names() == [one.name for one in faces]
+        assert packed.images() == [os.fsencode(one.image) for one in faces]
+        assert packed[[3, 0]].images() == [os.fsencode(faces[3].image), os.fsencode(faces[0].image)]
+        assert packed[:0].images() == []
+        assert packed.folders() == {"afw": 4, "helen": 1}
+        assert packed[:2].folders() == {"afw": 2, "helen": 0}
+
     def test_count_from_the_end(self, faces):
         packed = FaceArrays.of(faces)
         assert_same(packed[-1], faces[-1])

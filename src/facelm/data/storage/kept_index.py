@@ -1,6 +1,6 @@
 """The faces of a source, kept in a mapped file from one start to the next as long as nothing has changed.
 
-Reading 150,000 annotations and headers takes a core a minute, asking for names, sizes and times of the files a second.
+Reading 150,000 annotations and headers takes a core half a minute, asking for names, sizes and times of files a second.
 What is certain about them is said in `watched.py`. One process of a machine reads, or asks; those that began to wait
 before it asked take its word for it.
 """
