@@ -83,6 +83,7 @@ def test_a_photograph_of_more_pixels_than_a_float_counts():
     assert cut[0, 0, :, 0].tolist() == list(range(1, 11))
 
 
-def test_on_the_command_line(tmp_path, capsys):
-    assert main(["export", "--takes", "photographs", "--out", str(tmp_path / "whole.onnx")]) == 0
+def test_on_the_command_line(trained_run, tmp_path, capsys):
+    command = ["export", "--checkpoint", str(trained_run), "--takes", "photographs"]
+    assert main([*command, "--out", str(tmp_path / "whole.onnx")]) == 0
     assert "agree to 0.01 px of the crop" in capsys.readouterr().out
