@@ -90,6 +90,16 @@ def test_caches(drawn_root, capsys):
     assert "ms of one thread" in said
 
 
+@pytest.mark.slow
+def test_ways_of_waiting(capsys):
+    from benchmarks.waiting import WAYS, main
+
+    main(["--quick"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    assert [row[0].removeprefix("| ") for row in rows] == list(WAYS)
+    assert all(float(cell.rstrip(" |")) > 0 for row in rows for cell in row[1:])
+
+
 def test_onnx_of_photographs(trained_run, capsys):
     pytest.importorskip("onnxruntime")
     from benchmarks.onnx_photographs import main

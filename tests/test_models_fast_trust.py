@@ -169,16 +169,20 @@ class TestProcesses:
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
-    def test_commands_do_not_spin(self):
-        """OMP_WAIT_POLICY has to be there before torch is loaded; what the user has set stays."""
-        code = "import facelm.models, os, torch; print(os.environ['OMP_WAIT_POLICY'])"
-        for own, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
-            environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-            environment |= {"OMP_WAIT_POLICY": own} if own else {}
-            done = subprocess.run(
-                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-            )
-            assert done.stdout.strip() == expected
+    @pytest.mark.parametrize(
+        ("own", "expected"),
+        [
+            ({}, "PASSIVE 3000"),
+            ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+            ({"GOMP_SPINCOUNT": "7"}, "None 7"),
+        ],
+    )
+    def test_threads_spin_for_a_short_time(self, own, expected):
+        """Both have to be there before torch is loaded; what the user has set stays."""
+        code = "import facelm.models, os; print(*map(os.environ.get, ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')))"
+        environment = {key: value for key, value in os.environ.items() if "OMP_" not in key} | own
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 @needs_native

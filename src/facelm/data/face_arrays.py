@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from facelm.data.faces import Face
 from facelm.data.images import read_image
 from facelm.data.storage.array_file import Arrays, Section, map_arrays
+from facelm.data.storage.texts import all_texts, pack_texts, text_at, texts_at
 from facelm.geometry.affine import FloatArray, Image
 from facelm.geometry.boxes import Box
 
@@ -35,7 +36,7 @@ class FaceArrays(Sequence[Face]):
 
         landmarks float64 [N, K, 2]    box float64 [N, 4]: centre x, y, side, rotation    orientation uint16 [N]
         occluded int8 [N, K]: 1 hidden, 0 not, -1 in the whole row where nothing is known; absent where no face has any
-        NAME_bytes uint8 [B], NAME_ends int64 [M]: M texts in UTF-8, undecodable bytes as they were on disk. `name` and
+        NAME_bytes, NAME_ends: texts (see `storage.texts`) in UTF-8, undecodable bytes as they were on disk. `name` and
         `image` have one for each face, `folder` and `subsets` one for each that occurs, and int32 [N] say which
 
     Sent to another process, arrays of a mapped file travel as its path.
@@ -45,8 +46,8 @@ class FaceArrays(Sequence[Face]):
         self._arrays = arrays
         self._rows = np.arange(len(arrays["landmarks"])) if rows is None else rows
         self._section = section
-        self._folders = _texts(arrays, "folder")
-        self._subsets = [tuple(text.split(_APART)) if text else () for text in _texts(arrays, "subsets")]
+        self._folders = all_texts(arrays, "folder")
+        self._subsets = [tuple(text.split(_APART)) if text else () for text in all_texts(arrays, "subsets")]
 
     @classmethod
     def of(cls, faces: Iterable[Face]) -> FaceArrays:
@@ -94,7 +95,7 @@ class FaceArrays(Sequence[Face]):
         one_each = ("landmarks", "box", "orientation", "folder", "subsets", "occluded")
         chosen = {name: self._arrays[name][self._rows] for name in one_each if name in self._arrays}
         for name in ("name", "image"):
-            chosen |= _pack(name, _chosen(self._arrays, name, self._rows))
+            chosen |= pack_texts(name, texts_at(self._arrays, name, self._rows))
         return chosen | {key: one for key, one in self._arrays.items() if key.startswith(("folder_", "subsets_"))}
 
     @property
@@ -117,11 +118,11 @@ class FaceArrays(Sequence[Face]):
 
     def names(self) -> list[str]:
         """The names, in order."""
-        return [text.decode("utf-8", "surrogateescape") for text in _chosen(self._arrays, "name", self._rows)]
+        return [text.decode("utf-8", "surrogateescape") for text in texts_at(self._arrays, "name", self._rows)]
 
     def images(self) -> list[bytes]:
         """The paths of the photographs, in order, as the file system has them."""
-        return _chosen(self._arrays, "image", self._rows)
+        return texts_at(self._arrays, "image", self._rows)
 
     def folders(self) -> dict[str, int]:
         """How many faces are in each folder."""
@@ -164,11 +165,11 @@ class _View(Face):
 
     @cached_property
     def name(self) -> str:
-        return _text(self._of._arrays, "name", self._row).decode("utf-8", "surrogateescape")
+        return text_at(self._of._arrays, "name", self._row).decode("utf-8", "surrogateescape")
 
     @cached_property
     def image(self) -> Path:
-        return Path(_text(self._of._arrays, "image", self._row).decode("utf-8", "surrogateescape"))
+        return Path(text_at(self._of._arrays, "image", self._row).decode("utf-8", "surrogateescape"))
 
     @cached_property
     def landmarks_image(self) -> FloatArray:
@@ -200,7 +201,7 @@ class _View(Face):
         """See `Face.read`; without a `Path`, of each of which Python keeps the name in a table that grows to 20 MB."""
         if "image" in self.__dict__:  # asked for before, or another by `replace`
             return super().read()
-        path = _text(self._of._arrays, "image", self._row).decode("utf-8", "surrogateescape")
+        path = text_at(self._of._arrays, "image", self._row).decode("utf-8", "surrogateescape")
         return read_image(path, self.orientation)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -229,10 +230,10 @@ def packed(faces: Iterable[Face]) -> Arrays:
     if len(counts := {one.shape for one in landmarks}) > 1:
         raise ValueError(f"faces of different numbers of points: {' and '.join(str(one[0]) for one in sorted(counts))}")
     arrays: Arrays = {
-        **_pack("name", names),
-        **_pack("image", images),
-        **_pack("folder", (text.encode("utf-8", "surrogateescape") for text in folders)),
-        **_pack("subsets", (text.encode("utf-8", "surrogateescape") for text in subsets)),
+        **pack_texts("name", names),
+        **pack_texts("image", images),
+        **pack_texts("folder", (text.encode("utf-8", "surrogateescape") for text in folders)),
+        **pack_texts("subsets", (text.encode("utf-8", "surrogateescape") for text in subsets)),
         "landmarks": np.array(landmarks, "<f8").reshape(len(names), *(landmarks[0].shape if landmarks else (0, 2))),
         "box": np.array(boxes, "<f8").reshape(-1, 4),
         "orientation": np.array(orientations, "<u2"),
@@ -258,9 +259,9 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
         known: dict[bytes, int] = {}
         numbers = []
         for part in parts:
-            texts = [_text(part, name, number) for number in range(len(part[f"{name}_ends"]))]
+            texts = [text_at(part, name, number) for number in range(len(part[f"{name}_ends"]))]
             numbers.append(np.array([known.setdefault(text, len(known)) for text in texts], "<i4")[part[name]])
-        whole |= {name: np.concatenate(numbers), **_pack(name, known)}
+        whole |= {name: np.concatenate(numbers), **pack_texts(name, known)}
     if any("occluded" in part for part in parts):
         unknown = [np.full(part["landmarks"].shape[:2], -1, np.int8) for part in parts]
         whole["occluded"] = np.concatenate(
@@ -279,33 +280,6 @@ def _reopened(section: Section, rows: Rows) -> FaceArrays:
     if now != section:
         raise ValueError(f"'{section.path}' was replaced while faces of it were in use; start again")
     return FaceArrays(arrays, rows, now)
-
-
-def _pack(name: str, texts: Iterable[bytes]) -> Arrays:
-    """`NAME_bytes` and `NAME_ends` of texts."""
-    texts = list(texts)
-    ends = np.cumsum([len(text) for text in texts], dtype="<i8")
-    return {f"{name}_bytes": np.frombuffer(b"".join(texts), np.uint8), f"{name}_ends": ends}
-
-
-def _text(arrays: Arrays, name: str, number: int) -> bytes:
-    ends = arrays[f"{name}_ends"]
-    return arrays[f"{name}_bytes"][ends[number - 1] if number else 0 : ends[number]].tobytes()
-
-
-def _chosen(arrays: Arrays, name: str, rows: Rows) -> list[bytes]:
-    """Those of the texts, `_AT_ONCE` at a time since a number of NumPy's takes long to ask for."""
-    ends, whole, texts = arrays[f"{name}_ends"], arrays[f"{name}_bytes"].data, []
-    for start in range(0, len(rows), _AT_ONCE):
-        some = rows[start : start + _AT_ONCE]
-        starts = np.where(some > 0, ends[some - 1], 0)
-        texts += [bytes(whole[one:end]) for one, end in zip(starts.tolist(), ends[some].tolist(), strict=True)]
-    return texts
-
-
-def _texts(arrays: Arrays, name: str) -> list[str]:
-    every = np.arange(len(arrays[f"{name}_ends"]))
-    return [text.decode("utf-8", "surrogateescape") for text in _chosen(arrays, name, every)]
 
 
 def _check(arrays: Arrays) -> None:

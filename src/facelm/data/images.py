@@ -125,8 +125,7 @@ def _decoded(content: bytes, flags: int) -> Any:
 def image_size(path: Path, orientation: int = AS_STORED, opened: BinaryIO | None = None) -> tuple[int, int]:
     """(width, height) of what `read_image` gives, from the header; a file that is empty or was cut is refused.
 
-    JPEG, PNG and WebP are told by their first bytes, whatever the ending; anything else is decoded. `opened` is the
-    file, where it is open already.
+    JPEG, PNG and WebP are told by their first bytes; anything else is decoded. `opened` is the file, if it is open.
 
     Raises:
         ValueError: empty, cut short, or nothing that OpenCV can decode; the message names the file.
@@ -155,7 +154,7 @@ def exif_orientation(stream: BinaryIO) -> int:
     start = stream.read(12)
     try:
         if start.startswith(b"\xff\xd8"):
-            places = (_exif_place(stream) for code, _ in _segments(stream) if code == _JPEG_APP1)
+            places = (_exif_place(stream) for code in _segments(stream) if code == _JPEG_APP1)
             tiff = next(filter(None, places), None)
         elif start.startswith(_PNG):
             tiff = _chunk_place(stream, len(_PNG), b"eXIf")
@@ -209,8 +208,8 @@ def _take(stream: BinaryIO, count: int) -> bytes:
     return taken
 
 
-def _segments(stream: BinaryIO) -> Iterator[tuple[int, int]]:
-    """(marker, length) of a JPEG's segments up to its first scan; the stream stands at the segment's content.
+def _segments(stream: BinaryIO) -> Iterator[int]:
+    """The markers of a JPEG's segments up to its first scan; the stream stands at the segment's content.
 
     Convention: ITU-T T.81, annex B.
     """
@@ -221,16 +220,15 @@ def _segments(stream: BinaryIO) -> Iterator[tuple[int, int]]:
         while head[0] != 0xFF or head[1] in (0x00, 0xFF):  # fill bytes, and garbage that decoders pass over too
             head, end = head[1:] + _take(stream, 1), end + 1
         code = head[1]
-        length = max((head[2] << 8 | head[3]) - 2, 0)
-        end += length
-        yield code, length
+        end += max((head[2] << 8 | head[3]) - 2, 0)
+        yield code
     stream.seek(end)
 
 
 def _jpeg_size(stream: BinaryIO) -> tuple[int, int]:
     """(width, height) of a JPEG that has its end marker."""
     size = (0, 0)
-    for code, _ in _segments(stream):
+    for code in _segments(stream):
         if code in _JPEG_FRAMES:
             height, width = struct.unpack(">xHH", _take(stream, 5))
             size = (width, height)
