@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import warm
 from conftest import TINY, compose
 from facelm.addresses import public, shareable, without_keys
 from facelm.launch.jobs import Job
@@ -91,9 +90,9 @@ def test_what_a_tracker_is_told(tmp_path):
 def test_a_sweep_does_not_say_one(tmp_path, program):
     """Hydra itself logs the overrides of each job."""
     key = "model.weights" if program == "train" else "checkpoint"
-    command = [sys.executable, "-m", f"facelm.{program}", "-m", f"{key}='{KEYED}'", f"hydra.sweep.dir={tmp_path}"]
+    command = ["-m", f"facelm.{program}", "-m", f"{key}='{KEYED}'", f"hydra.sweep.dir={tmp_path}"]
     command += [f"data.root={tmp_path / 'none'}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm.run(command)
     assert done.returncode == 1
     assert f"{key}='{public(KEYED)}'" in done.stdout
     assert not [said for said in ("s3cr3t", "t0k3n") if said in done.stdout + done.stderr]
@@ -105,8 +104,8 @@ def test_no_file_of_a_run_holds_one(tmp_path, program):
     keyed = f"model.weights='{KEYED}'" if program == "train" else f"checkpoint='{KEYED}'"
     overrides = [*TINY[:1], *TINY[2:]] if program == "train" else []
     data = ["data=drawn", f"data.root={tmp_path / 'data'}", "data.counts={train: 6, common: 2, challenge: 2, test: 2}"]
-    command = [sys.executable, "-m", f"facelm.{program}", *overrides, *data, keyed, f"hydra.run.dir={tmp_path / 'run'}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["-m", f"facelm.{program}", *overrides, *data, keyed, f"hydra.run.dir={tmp_path / 'run'}"]
+    done = warm.run(command)
     assert done.returncode == 1
     assert "could not download 'https://host.invalid/w-eea53406.pth'" in done.stderr
     shutil.rmtree(tmp_path / "data", ignore_errors=True)

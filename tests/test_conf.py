@@ -8,6 +8,7 @@ import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
+import warm
 from conftest import compose
 from facelm.launch.build import build, build_data, model_spec
 from facelm.launch.paths import CONF_DIR
@@ -39,13 +40,13 @@ class TestExperiments:
         if experiment.startswith(OF_OTHER_DATA):
             pytest.skip("its parts are those of another experiment, and its data are tested with their readers")
         command = [
-            sys.executable, "-m", "facelm.train", f"experiment={experiment}", "model=hrnetv2_tiny",
+            "-m", "facelm.train", f"experiment={experiment}", "model=hrnetv2_tiny",
             "model.weights=null", "crop.size=64", "trainer=cpu", "trainer.max_epochs=1",
             "+trainer.limit_train_batches=1", "data=w300",
             f"data.root={drawn_root}", "data.num_workers=0", "data.batch_size=4", "data.cache=none",
             f"hydra.run.dir={tmp_path}",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = warm.run(command)
         assert done.returncode == 0, done.stderr[-3000:]
         assert (tmp_path / "report" / "summary.json").is_file()
         assert "mean shape" in done.stdout

@@ -1,14 +1,13 @@
 """Points of one scheme as those of another: the files that come with facelm, one's own, and models measured by them."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+import warm
 from facelm.evaluation.scores import face_errors
 from facelm.geometry.correspondence import correspondence, known_correspondences
 from facelm.geometry.landmarks import get_scheme
@@ -112,8 +111,7 @@ def of_wflw(tmp_path_factory):
 
 
 def evaluated(*typed):
-    command = [sys.executable, "-m", "facelm.evaluate", "data.num_workers=0", *map(str, typed)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return warm.run(["-m", "facelm.evaluate", "data.num_workers=0", *typed])
 
 
 def test_a_model_is_measured_on_another_scheme_s_points(of_wflw, drawn_root, tmp_path):

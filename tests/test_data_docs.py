@@ -2,10 +2,9 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import warm
 from conftest import TINY
 from facelm.data.w300.index import index_faces
 
@@ -32,8 +31,8 @@ def test_another_data_set_is_a_class_and_a_config(drawn_root, tmp_path):
             points = face.landmarks_image[[36, 45, 30, 48, 54]].round(2).ravel()
             shutil.copy(face.image, tmp_path / "faces" / name / ("_".join(map(str, points)) + face.image.suffix))
     how = ["data=named", "data.root=faces", "landmarks=file", "landmarks.file=five.yaml", "trainer.max_epochs=1"]
-    command = [sys.executable, "-m", "facelm.train", "--config-dir", "conf", "experiment=own", *how, *TINY]
-    done = subprocess.run([*command, "hydra.run.dir=run"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = ["-m", "facelm.train", "--config-dir", "conf", "experiment=own", *how, *TINY]
+    done = warm.run([*command, "hydra.run.dir=run"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "| test | 3 |" in (tmp_path / "run/report/table.md").read_text(encoding="utf-8")
     assert (tmp_path / "run/trained.txt").read_text().count("train/") == 8 - 1

@@ -5,8 +5,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+import warm
 from conftest import TINY, compose
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.faces import Face
@@ -263,9 +262,7 @@ def test_from_a_coco_file_to_an_onnx_file(mine, tmp_path):
     how += ["landmarks=file", f"landmarks.file={folder / 'mine.yaml'}", "trainer.max_epochs=1", "hydra.run.dir=run"]
 
     def run(*command):
-        done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = warm.run(["-m", *command], cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
 
     run("facelm.train", *how)

@@ -1,8 +1,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,6 +10,7 @@ import torch
 from hydra.errors import HydraException
 
 import facelm.evaluate as evaluate_module
+import warm
 from conftest import compose
 from facelm.commands.describe import known_nme
 from facelm.evaluate import evaluate, evaluation_data, report_folder, spec_changes
@@ -33,10 +32,10 @@ def command_line(trained_run, drawn_root, tmp_path_factory):
         shutil.copytree(drawn_root / folder, root / folder)
     report = tmp_path_factory.mktemp("report")
     command = [
-        sys.executable, "-m", "facelm.evaluate", f"checkpoint={trained_run}", f"data.root={root}",
+        "-m", "facelm.evaluate", f"checkpoint={trained_run}", f"data.root={root}",
         f"report_dir={report}", "data.num_workers=0", f"hydra.run.dir={report / 'job'}",
     ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, check=False), report
+    return warm.run(command), report
 
 
 class TestCommandLine:

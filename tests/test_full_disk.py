@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 
+import warm
 from perfect_network import save_checkpoint
 
 pytestmark = [
@@ -36,9 +36,9 @@ def test_predict_on_a_full_disk(small_disk, tmp_path):
     (tmp_path / "boxes.csv").write_text(boxes)
     checkpoint = save_checkpoint(tmp_path / "a.ckpt")
     inputs = [str(tmp_path / f"{number}.png") for number in range(3)]
-    command = [sys.executable, "-m", "facelm.cli", "predict", *inputs, "--out", str(small_disk / "out")]
+    command = ["-m", "facelm.cli", "predict", *inputs, "--out", str(small_disk / "out")]
     command += ["--checkpoint", str(checkpoint), "--boxes", str(tmp_path / "boxes.csv"), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm.run(command)
     assert done.returncode == 1
     assert str(small_disk / "out") in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import warm
 from conftest import TINY
 from facelm.cli import main as facelm
 from facelm.data.dataset import Photographs
@@ -144,8 +143,7 @@ def test_photographs_that_two_sets_share_are_told_where_weights_start_a_training
 
 
 def facelm_module(name, where, *overrides):
-    command = [sys.executable, "-m", f"facelm.{name}", *overrides]
-    return subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+    return warm.run(["-m", f"facelm.{name}", *overrides], cwd=where)
 
 
 def names_in(report):

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+import warm
 from conftest import TINY, compose
 from facelm.data.workers import PatientLoader
 from facelm.files import take_lock
@@ -198,10 +199,11 @@ class TestCommandLine:
         assert "Traceback" not in err
 
     def test_without_a_checkpoint_and_optimised(self, tmp_path):
-        evaluate = [sys.executable, "-m", "facelm.evaluate", f"hydra.run.dir={tmp_path}"]
         optimised = [sys.executable, "-O", "-m", "facelm.train", "--cfg", "job"]
-        for command, said in ((evaluate, "checkpoint= is missing"), (optimised, "python -O")):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        for done, said in (
+            (warm.run(["-m", "facelm.evaluate", f"hydra.run.dir={tmp_path}"]), "checkpoint= is missing"),
+            (subprocess.run(optimised, capture_output=True, text=True, check=False), "python -O"),
+        ):
             assert done.returncode == 1
             assert said in done.stderr
             assert "Traceback" not in done.stderr

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 
+import warm
 from conftest import TINY
 from facelm.cli import main
 from facelm.codec import build_codec
@@ -120,7 +119,6 @@ def test_a_validation_that_is_not_finite_ends_the_run(drawn_root, trained_run):
 def test_a_training_that_diverges_fails_and_keeps_what_it_had(drawn_root, tmp_path):
     run = tmp_path / "run"
     command = [
-        sys.executable,
         "-m",
         "facelm.train",
         *TINY,
@@ -129,7 +127,7 @@ def test_a_training_that_diverges_fails_and_keeps_what_it_had(drawn_root, tmp_pa
         f"hydra.run.dir={run}",
     ]
     command += ["optim.optimizer.lr=1e30", "checkpoint.every_n_steps=1", "trainer.max_epochs=4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm.run(command)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "diverged" in done.stderr
     assert "Traceback" not in done.stderr

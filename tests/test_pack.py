@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import warm
 from conftest import TINY, compose
 from facelm.cli import main as facelm
 from facelm.data.faces import data_fingerprint, name_hashes
@@ -131,8 +132,7 @@ def test_trains_and_is_measured_without_the_tree(packs, drawn_root, tmp_path):
     evaluate(model, tree, torch.device("cpu"), tmp_path / "report")
     assert (tmp_path / "report" / "per_face.csv").read_text() == own
     words = [f"checkpoint={run}", "device=cpu", f"report_dir={tmp_path / 'b'}"]
-    command = [sys.executable, "-m", "facelm.evaluate", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = warm.run(["-m", "facelm.evaluate", *words], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b" / "per_face.csv").read_text() == own
 
@@ -274,16 +274,13 @@ def test_the_commands_of_the_docs(drawn_root, tmp_path):
     more = [small, [], [*TINY, *small, "trainer.max_epochs=1", "data.stage_to=node", "data.num_workers=2"]]
     for command, words in zip(block.strip().splitlines(), more, strict=True):
         program, *said = [*shlex.split(command), *words]
-        start = [sys.executable, *said] if program == "python" else [sys.executable, "-m", "facelm.cli", *said]
-        done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = warm.run(said if program == "python" else ["-m", "facelm.cli", *said], cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         if "info" in said:
             shutil.rmtree(tmp_path / "data")
     (run,) = (tmp_path / "outputs" / "hrnetv2_w18").iterdir()
     assert len(list((tmp_path / "node").glob("*.pack"))) == 1
     words = [f"checkpoint={run}", "device=cpu", "report_dir=again"]
-    done = subprocess.run(
-        [sys.executable, "-m", "facelm.evaluate", *words], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = warm.run(["-m", "facelm.evaluate", *words], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "again" / "per_face.csv").read_text() == (run / "report" / "per_face.csv").read_text()

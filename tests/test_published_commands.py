@@ -4,12 +4,11 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import warm
 from conftest import TINY
 from facelm.cli import main
 from published_trees import COUNTS, SPLITS, WRITERS, write_tree
@@ -37,7 +36,7 @@ REAL = {
 
 
 def run(cwd, *command):
-    done = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False)
+    done = warm.run(["-m", *command], cwd=cwd)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -3,13 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import warm
 from conftest import compose
 from facelm.evaluate import evaluation_data
 from facelm.launch.jobs import read_record
@@ -72,8 +71,8 @@ class TestEvaluate:
         """As in the report of the fault: exit 0, a report, and a file that the command made."""
         marker = tmp_path / "ran"
         path = edited(trained_run, tmp_path / "evil.ckpt", train_list=code(marker))
-        command = [sys.executable, "-m", "facelm.evaluate", f"checkpoint={path}", f"hydra.run.dir={tmp_path / 'job'}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["-m", "facelm.evaluate", f"checkpoint={path}", f"hydra.run.dir={tmp_path / 'job'}"]
+        done = warm.run(command)
         assert (done.returncode, marker.exists()) == (1, False)
         assert "Traceback" not in done.stderr
         assert "error: the recorded data.train_list is a text" in done.stderr
@@ -149,8 +148,8 @@ class TestOverrides:
         (run / "result.json").write_text(json.dumps({"status": "stopped", "overrides": [evil]}))
         (run / ".hydra").mkdir()
         (run / ".hydra" / "overrides.yaml").write_text(f"- '{evil}'\n")  # Hydra's own, which nothing reads
-        command = [sys.executable, "-m", "facelm.train", f"resume={run}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["-m", "facelm.train", f"resume={run}"]
+        done = warm.run(command)
         assert (done.returncode, marker.exists()) == (1, False)
         assert "Traceback" not in done.stderr
         assert said in done.stderr

@@ -4,14 +4,13 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+import warm
 from conftest import TINY
 from facelm.data.datamodule import FaceDataModule
 from facelm.data.sampler import EpochBatches
@@ -34,10 +33,7 @@ STATE = (
 
 
 def job(hit, *arguments):
-    command = [sys.executable, str(TESTS / "killed_run.py"), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=TESTS, env={**os.environ, "HIT": hit}
-    )  # fmt: skip
+    return warm.run([TESTS / "killed_run.py", *arguments], cwd=TESTS, env={**os.environ, "HIT": hit})
 
 
 def last(run_dir):

@@ -11,6 +11,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+import warm
 from conftest import TINY, compose
 from facelm.launch.build import build_network, model_spec
 from facelm.launch.jobs import Job, own_process, read_record, recorded
@@ -194,10 +195,7 @@ def test_the_command_line_from_a_used_folder_to_its_end(drawn_root, tmp_path):
     how = [*TINY, "data=w300", f"data.root={drawn_root}", "trainer.max_epochs=2", f"hydra.run.dir={run}"]
 
     def train(*more, hit=""):
-        return subprocess.run(
-            [sys.executable, str(tests / "killed_run.py"), *how, *more],
-            capture_output=True, text=True, check=False, cwd=tests, env={"HIT": hit, "PATH": "/usr/bin:/bin"},
-        )  # fmt: skip
+        return warm.run([tests / "killed_run.py", *how, *more], cwd=tests, env={"HIT": hit, "PATH": "/usr/bin:/bin"})
 
     first = train(hit="SIGKILL 4")
     assert first.returncode == -9, first.stderr[-2000:]
@@ -236,7 +234,7 @@ def test_a_run_that_fails_shows_no_earlier_number(tmp_path):
 
 def test_a_run_writes_into_no_folder_but_the_one_it_took(tmp_path):
     command = [*TINY, f"hydra.run.dir={tmp_path / 'taken'}", f"run_dir={tmp_path / 'other'}"]
-    done = subprocess.run([sys.executable, "-m", "facelm.train", *command], capture_output=True, text=True, check=False)
+    done = warm.run(["-m", "facelm.train", *command])
     assert done.returncode == 1
     assert f"hydra.run.dir={tmp_path / 'other'}" in done.stderr
     assert "Traceback" not in done.stderr

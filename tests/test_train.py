@@ -1,12 +1,11 @@
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+import warm
 from conftest import TINY, compose
 from facelm.data.synthetic.dataset import draw_dataset
 from facelm.evaluation.metrics import nme, per_face_error, point_distances
@@ -166,8 +165,8 @@ class TestMistakes:
             run_train(f"data.root={drawn_root}", f"run_dir={tmp_path}", augment)
 
     def test_the_command_line_shows_no_traceback(self, tmp_path):
-        command = [sys.executable, "-m", "facelm.train", "data.root=/nowhere", f"hydra.run.dir={tmp_path}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["-m", "facelm.train", "data.root=/nowhere", f"hydra.run.dir={tmp_path}"]
+        done = warm.run(command)
         assert done.returncode == 1
         assert "error: no 300W images under root='/nowhere'" in done.stderr
         assert "Traceback" not in done.stderr
@@ -177,8 +176,8 @@ class TestMistakes:
         [("experiment=none_such", "none_such"), ("optim.lr=1", "Key 'lr' is not in struct")],
     )
     def test_unknown_names_on_the_command_line(self, tmp_path, override, message):
-        command = [sys.executable, "-m", "facelm.train", override, f"hydra.run.dir={tmp_path}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["-m", "facelm.train", override, f"hydra.run.dir={tmp_path}"]
+        done = warm.run(command)
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import warm
 from conftest import TINY, compose
 from facelm.evaluate import evaluation_data
 from facelm.evaluation.predictions import predict_faces
@@ -90,8 +91,8 @@ def test_no_secret_of_the_environment_is_in_a_file(drawn_root, tmp_path):
     run, secret = tmp_path / "run", "s3cr3t" + "0" * 34
     names = ("WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "GITHUB_TOKEN", "OPTUNA_PASSWORD")
     environment = os.environ | dict.fromkeys(names, secret) | {"WANDB_MODE": "offline"}
-    command = [one for one in training(drawn_root, run, "logger=wandb") if one != "logger=csv"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    _, *words = [one for one in training(drawn_root, run, "logger=wandb") if one != "logger=csv"]
+    done = warm.run(words, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "s3cr3t" not in done.stdout + done.stderr
     files = [path for path in run.rglob("*") if path.is_file()]
