@@ -1,8 +1,8 @@
 """Commands in processes of their own that need not import torch and Lightning anew, which takes four seconds each.
 
-`run(["-m", "facelm.train", ...])` is `subprocess.run([sys.executable, ...], capture_output=True, text=True)`
-by a server that has imported them and forks for each command. Arguments, folder, environment, output, signals and end are the
-child's own. What depends on how modules are loaded (OpenMP's variables, PYTHONPATH, -O) needs a fresh interpreter.
+`run(["-m", "facelm.train", ...])` is `subprocess.run([sys.executable, ...], capture_output=True, text=True)` by a
+server that has imported them and forks for each command. Arguments, folder, environment, output, signals and end are
+the child's own. What depends on how modules are loaded (OpenMP's variables, PYTHONPATH, -O) needs a fresh interpreter.
 """
 
 from __future__ import annotations
