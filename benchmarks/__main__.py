@@ -1,8 +1,9 @@
 """All benchmarks of a CPU machine, one after the other: python -m benchmarks [--quick].
 
-`--quick` runs each at a tiny size, to see whether it works. Its numbers mean nothing. gpu.py and compare_mmpose.py need
-what not every machine has, cache_accuracy.py, cache.py, box_robustness.py and annotation_shift.py a checkpoint and
-faces: they are run on their own.
+`--quick` runs each at a tiny size, to see whether it works. Its numbers mean nothing. Run on their own are gpu.py and
+compare_mmpose.py, which need what not every machine has; cache_accuracy.py, cache.py, box_robustness.py and
+annotation_shift.py, which need a checkpoint and faces; onnx_photographs.py, wild.py and throughput.py, which need
+extras; scale.py and waiting.py, which take long and want the machine for themselves.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ WAYS: dict[str, dict[str, str]] = {
 WORK = ("predict", "train", "train tiny")
 
 CHILD = """
-import sys, time
+import select, sys, time
 import torch  # first: facelm would set how its threads wait
 from benchmarks.networks import trained_like
 from benchmarks.train_step import step_of
@@ -63,7 +63,8 @@ while (took := time.perf_counter() - start) < seconds:
     run()
     count += 1
 print(count * images / took, flush=True)
-sys.stdin.readline()  # goes on until both have measured
+while not select.select([sys.stdin], [], [], 0)[0]:  # the other one still measures
+    run()
 """
 
 
@@ -86,8 +87,7 @@ def speeds(work: str, way: dict[str, str], processes: int, seconds: float, quick
         _go_on(one)
     answers = [float(_line(one)) for one in running]
     for one in running:
-        _go_on(one)
-        one.wait()
+        one.communicate("\n")
     return answers
 
 

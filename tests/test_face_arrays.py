@@ -131,7 +131,9 @@ class TestSelections:
     def test_of_selections(self, faces):
         all_same(FaceArrays.of(faces)[1:][::2][[-1]], [faces[3]])
 
-    def test_texts_of_all_at_once(self, faces):
+    @pytest.mark.parametrize("at_once", [1, 2, 1000])
+    def test_texts_of_all_at_once(self, faces, at_once, monkeypatch):
+        monkeypatch.setattr("facelm.data.storage.texts._AT_ONCE", at_once)
         packed = FaceArrays.of(faces)
         assert packed.names() == [one.name for one in faces]
         assert packed.images() == [os.fsencode(one.image) for one in faces]
@@ -139,6 +141,11 @@ class TestSelections:
         assert packed[:0].images() == []
         assert packed.folders() == {"afw": 4, "helen": 1}
         assert packed[:2].folders() == {"afw": 2, "helen": 0}
+
+    def test_paths_are_those_of_the_file_system(self, faces, monkeypatch):
+        """Whose names need not be UTF-8, in which they are kept."""
+        monkeypatch.setattr(os, "fsencode", lambda path: path.encode("utf-16", "surrogatepass"))
+        assert FaceArrays.of(faces[:1]).images() == [str(faces[0].image).encode("utf-16")]
 
     def test_count_from_the_end(self, faces):
         packed = FaceArrays.of(faces)

@@ -31,8 +31,8 @@ _HOME = {
 
 # OpenMP's threads spin for milliseconds while they wait, which takes the processor from every other process; where they
 # sleep at once, waking them costs a lone process a quarter of its speed. libgomp, of torch's wheels for Linux, can spin
-# for a tenth of a millisecond and sleep then (`benchmarks.waiting`, docs/speed.md). Read when torch is loaded, so it is
-# set before; who has set either, or has torch loaded already, keeps what they have.
+# some thousand times, tens of microseconds, and sleep then (`benchmarks.waiting`, docs/speed.md). Read when torch is
+# loaded, so it is set before; who has set either, or has torch loaded already, keeps what they have.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
 

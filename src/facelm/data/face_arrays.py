@@ -7,6 +7,7 @@ lie in a mapped file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import cached_property
@@ -122,7 +123,8 @@ class FaceArrays(Sequence[Face]):
 
     def images(self) -> list[bytes]:
         """The paths of the photographs, in order, as the file system has them."""
-        return texts_at(self._arrays, "image", self._rows)
+        texts = texts_at(self._arrays, "image", self._rows)
+        return [os.fsencode(text.decode("utf-8", "surrogateescape")) for text in texts]
 
     def folders(self) -> dict[str, int]:
         """How many faces are in each folder."""
@@ -259,7 +261,7 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
         known: dict[bytes, int] = {}
         numbers = []
         for part in parts:
-            texts = [text_at(part, name, number) for number in range(len(part[f"{name}_ends"]))]
+            texts = texts_at(part, name, np.arange(len(part[f"{name}_ends"])))
             numbers.append(np.array([known.setdefault(text, len(known)) for text in texts], "<i4")[part[name]])
         whole |= {name: np.concatenate(numbers), **pack_texts(name, known)}
     if any("occluded" in part for part in parts):

@@ -26,7 +26,7 @@ def text_at(arrays: Arrays, name: str, number: int) -> bytes:
 
 
 def texts_at(arrays: Arrays, name: str, numbers: NDArray[np.int64]) -> list[bytes]:
-    """Those with these numbers `[N]`; many at once take a tenth of the time that each alone takes."""
+    """Those with these numbers `[N]`; many at once take less than half of what each alone takes."""
     ends, whole, texts = arrays[f"{name}_ends"], arrays[f"{name}_bytes"].data, []
     for start in range(0, len(numbers), _AT_ONCE):  # no lists of a million numbers
         some = numbers[start : start + _AT_ONCE]

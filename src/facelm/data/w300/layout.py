@@ -76,11 +76,6 @@ class Files:
         return Path(self.place, self.image_names[0]) if self.image_names else None
 
     @property
-    def unused(self) -> list[Path]:
-        """Photographs of that name with another ending."""
-        return [Path(self.place, name) for name in self.image_names[1:]]
-
-    @property
     def pts(self) -> Path | None:
         """The .pts, if there is one."""
         return Path(self.place, self.pts_name) if self.pts_name else None
