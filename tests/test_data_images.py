@@ -129,6 +129,15 @@ class TestReadImage:
         assert read_image(path).shape == (90, 100, 3)
         assert image_size(path) == (100, 90)
 
+    def test_a_segment_ends_where_it_says_whatever_is_filled_in_before(self, tmp_path):
+        """Fill bytes are not part of it; what follows in it looks like another frame's header."""
+        frame = bytes.fromhex("ffc0000b080001000101011100")
+        comment = b"\xff" * 20 + b"\xff\xfe" + (2 + 20 + len(frame)).to_bytes(2, "big") + bytes(20) + frame
+        jpeg = encoded(".jpg", PIXELS)
+        scan = jpeg.index(b"\xff\xda")
+        (tmp_path / "a.jpg").write_bytes(jpeg[:scan] + comment + jpeg[scan:])
+        assert image_size(tmp_path / "a.jpg") == (100, 90)
+
     def test_names_in_any_script(self, tmp_path):
         path = write_image(tmp_path / "Gesichter äöü 顔" / "face é 1.jpg", 30, 20)
         assert read_image(path).shape == (20, 30, 3)

@@ -55,6 +55,11 @@ class TestListFolder:
             write_image(tmp_path / name)
         assert list_folder(tmp_path)["a"].image == tmp_path / "a.png"
 
+    def test_of_two_annotations_of_one_name_the_first_is_taken(self, tmp_path):
+        for name in ("a.PTS", "a.pts"):
+            (tmp_path / name).touch()
+        assert list_folder(tmp_path)["a"].pts == tmp_path / "a.PTS"
+
 
 class TestListFolders:
     @pytest.mark.parametrize("top", ["", "images/"])
