@@ -68,10 +68,9 @@ def entries_from_rows(rows: Iterable[Annotation], folders: Folders) -> tuple[dic
         if folder and folder not in folders:
             continue
         holders = [place for place in ([folder] if folder else folders) if bare in folders[place]]
-        files = folders[holders[0]][bare] if len(holders) == 1 else None
-        found = files is not None and bool(files.image_names)
-        name = f"{folder or holders[0]}/{bare}" if folder or found else row.image_name
-        if not (files and found):
+        files = folders[holders[0]][bare] if len(holders) == 1 else Files("")
+        name = f"{folder or holders[0]}/{bare}" if folder or files.image_names else row.image_name
+        if not files.image_names:
             reason = f"is in {' and '.join(holders)}" if len(holders) > 1 else "does not exist"
             problems[name] = f"{row.where}: the image {row.image_name!r} {reason}"
         elif name in entries:
