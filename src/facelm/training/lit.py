@@ -122,8 +122,8 @@ class LitLandmarks(L.LightningModule):
     def on_fit_start(self) -> None:
         """On a CPU, hands the training steps to native code where it can be had: the same numbers up to rounding."""
         if self.native and self.device.type == "cpu" and is_hrnet(self.net):
-            mixed = str(self.trainer.precision).endswith("-mixed")
-            reason = f"{self.trainer.precision} is not theirs" if mixed else for_training(self.net)
+            precision = str(self.trainer.precision)
+            reason = "16-mixed is not theirs" if precision == "16-mixed" else for_training(self.net)
             log.info("training steps by %s", f"torch: {reason}" if reason else "native code")
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The network's operations as machine code, compiled from this folder on the machine that runs them.
 
-`library()` compiles `kernels.cpp` with the system's C++ compiler, once: two seconds for predicting, four for training.
-The result is kept in `FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags
+`library()` compiles `kernels.cpp`, and for training `norms.cpp`, with the system's C++ compiler, once: two seconds for
+predicting, four for training. The result is kept in `FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags
 and the processor's features. It is loaded only from a folder and a file that this user owns and nobody else can write,
 and only if its SHA-256 is the one that was written beside it. Without a compiler everything that uses it goes on with
 torch's own operations, see `facelm.models.fast`.
@@ -26,7 +26,7 @@ from facelm.models.download import cache_folder
 log = logging.getLogger(__name__)
 
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
-_SOURCES = ("lanes.h", "winograd.h", "direct.h", "convolution.h", "enlarge.h", "norm.h", "kernels.cpp")
+_SOURCES = ("lanes.h", "winograd.h", "direct.h", "convolution.h", "enlarge.h", "norm.h", "kernels.cpp", "norms.cpp")
 
 WINOGRAD, DIRECT, ENLARGE = range(3)  # Op.kind
 
@@ -91,6 +91,7 @@ def library(real: str = "float", *, training: bool = False) -> ctypes.CDLL:
     """The compiled operations for numbers of type `real`, "float" or "double"; compiled now if they are not yet.
 
     With `training`, those with gradients too: it is another file, so that the first prediction does not wait for it.
+    "bfloat16" is for training alone, and without convolutions: maps are bfloat16, parameters float.
 
     Raises:
         RuntimeError: there is no C++ compiler, it failed, or `FACELM_NATIVE=0` forbids it.
@@ -99,7 +100,10 @@ def library(real: str = "float", *, training: bool = False) -> ctypes.CDLL:
         raise RuntimeError("FACELM_NATIVE=0")
     folder = Path(__file__).parent
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    flags = [*_FLAGS, f"-DREAL={real}", *(["-DTRAINING"] if training else [])]
+    narrow = real == "bfloat16"
+    numbers = ["-DREAL=float", "-DNARROW"] if narrow else [f"-DREAL={real}"]
+    flags = [*_FLAGS, *numbers, *(["-DTRAINING"] if training else [])]
+    parts = [*([] if narrow else ["kernels.cpp"]), *(["norms.cpp"] if training else [])]
     key = hashlib.sha256(repr((compiler, flags, _processor())).encode())
     for name in _SOURCES:
         key.update((folder / name).read_bytes())
@@ -108,25 +112,29 @@ def library(real: str = "float", *, training: bool = False) -> ctypes.CDLL:
     if not _is_whole(path):
         if compiler is None:
             raise RuntimeError("no C++ compiler found (looked for CXX, g++, clang++); install one, such as g++")
-        _compile([compiler, *flags, str(folder / "kernels.cpp")], path)
+        _compile([compiler, *flags, *(str(folder / part) for part in parts)], path)
     loaded = ctypes.CDLL(str(path))
-    pointer, number = ctypes.c_void_p, ctypes.c_int
-    functions: dict[str, tuple[type, ...]] = {
-        "run": (ctypes.POINTER(Op), number, number),
-        "pack": (pointer, ctypes.POINTER(Kernel), number, number, pointer, number),
-        "pack_direct": (pointer, ctypes.POINTER(Kernel), number, number, number, pointer),
-    }
-    with_gradients: dict[str, tuple[type, ...]] = {
-        "convolve": (ctypes.POINTER(Convolution),),
-        "convolve_back": (ctypes.POINTER(Convolution),),
-        "normalise": (ctypes.POINTER(Norm),),
-        "normalise_back": (ctypes.POINTER(Norm),),
-        "enlarge_back": (*[pointer] * 2, *[number] * 6),
-    }
-    for name, arguments in (functions | with_gradients if training else functions).items():
+    for name, arguments in _functions(narrow, training).items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None
     return loaded
+
+
+def _functions(narrow: bool, training: bool) -> dict[str, tuple[type, ...]]:
+    """What a library offers, and the types of what each function takes."""
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    functions: dict[str, tuple[type, ...]] = {}
+    if not narrow:
+        functions["run"] = (ctypes.POINTER(Op), number, number)
+        functions["pack"] = (pointer, ctypes.POINTER(Kernel), number, number, pointer, number)
+        functions["pack_direct"] = (pointer, ctypes.POINTER(Kernel), number, number, number, pointer)
+    if training and not narrow:
+        functions["convolve"] = functions["convolve_back"] = (ctypes.POINTER(Convolution),)
+    if training:
+        functions["normalise"] = functions["normalise_back"] = (ctypes.POINTER(Norm),)
+        functions["enlarge_sum"] = (*[pointer] * 3, *[number] * 7)
+        functions["enlarge_back"] = (*[pointer] * 2, *[number] * 6)
+    return functions
 
 
 def make_private(folder: Path) -> None:

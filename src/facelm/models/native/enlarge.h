@@ -19,15 +19,15 @@ struct Between {
 };
 
 // y = relu?(residual + x enlarged `scale` times)
-inline void enlarge(const Real* x, const Real* residual, Real* y, int batch, int H, int W, int C, int scale, bool relu,
-                    int threads) {
+inline void enlarge(const Stored* x, const Stored* residual, Stored* y, int batch, int H, int W, int C, int scale,
+                    bool relu, int threads) {
 #pragma omp parallel for num_threads(threads)
     for (int row = 0; row < batch * H * scale; ++row) {
         const Between rows(row % (H * scale), scale, H);
-        const Real* above = x + (size_t(row / (H * scale)) * H + rows.from) * W * C;
-        const Real* below = x + (size_t(row / (H * scale)) * H + rows.to) * W * C;
+        const Stored* above = x + (size_t(row / (H * scale)) * H + rows.from) * W * C;
+        const Stored* below = x + (size_t(row / (H * scale)) * H + rows.to) * W * C;
         Real* line = scratch(2, size_t(W) * C);
-        for (int q = 0; q < W * C; ++q) line[q] = above[q] + rows.share * (below[q] - above[q]);
+        for (int q = 0; q < W * C; ++q) line[q] = above[q] + rows.share * (Real(below[q]) - above[q]);
         for (int j = 0; j < W * scale; ++j) {
             const Between columns(j, scale, W);
             for (int c = 0; c < C; c += kLanes) {
@@ -43,7 +43,7 @@ inline void enlarge(const Real* x, const Real* residual, Real* y, int batch, int
 }
 
 // dx from dy, the gradient before the ReLU: every pixel collects from the enlarged ones that hold some of it.
-inline void enlarge_gradient(const Real* dy, Real* dx, int batch, int H, int W, int C, int scale, int threads) {
+inline void enlarge_gradient(const Stored* dy, Stored* dx, int batch, int H, int W, int C, int scale, int threads) {
     const int wide = W * scale * C;
 #pragma omp parallel for num_threads(threads)
     for (int row = 0; row < batch * H; ++row) {
@@ -52,17 +52,21 @@ inline void enlarge_gradient(const Real* dy, Real* dx, int batch, int H, int W, 
         std::fill(line, line + wide, Real(0));
         for (int q = std::max(0, (p - 1) * scale); q < std::min(H, p + 2) * scale; ++q) {
             const Real part = Between(q, scale, H).part(p);
-            const Real* from = dy + (size_t(row / H) * H * scale + q) * wide;
+            const Stored* from = dy + (size_t(row / H) * H * scale + q) * wide;
             if (part > 0)
                 for (int i = 0; i < wide; ++i) line[i] += part * from[i];
         }
         for (int j = 0; j < W; ++j) {
-            Real* to = dx + (size_t(row) * W + j) * C;
-            std::fill(to, to + C, Real(0));
+            Real* sum = scratch(0, C);
+            std::fill(sum, sum + C, Real(0));
             for (int q = std::max(0, (j - 1) * scale); q < std::min(W, j + 2) * scale; ++q) {
                 const Real part = Between(q, scale, W).part(j);
                 if (part > 0)
-                    for (int c = 0; c < C; ++c) to[c] += part * line[q * C + c];
+                    for (int c = 0; c < C; ++c) sum[c] += part * line[q * C + c];
+            }
+            for (int c = 0; c < C; c += kLanes) {
+                const int at = lane_start(c, C);
+                store(dx + (size_t(row) * W + j) * C + at, load(sum + at));
             }
         }
     }

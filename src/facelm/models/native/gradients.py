@@ -1,6 +1,9 @@
 """The native operations that training needs, as torch functions with gradients: convolution, batch norm, enlargement.
 
-All take and give dense NHWC tensors `[B, C, H, W]` (torch's channels_last) in float32 or float64 on the CPU.
+All take and give dense NHWC tensors `[B, C, H, W]` (torch's channels_last) on the CPU, in the parameters' float32 or
+float64, or in bfloat16 beside float32 parameters (mixed precision). There the convolutions are torch's: processors that
+have bfloat16 multiply matrices of it by a unit of its own (AMX), which oneDNN drives well. Norms, sums and ReLUs gain
+from native code by their traffic to memory, of which bfloat16 is half.
 """
 
 from __future__ import annotations
@@ -8,11 +11,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.grad import conv2d_input
 
 from facelm.models import native
+
+_LIBRARIES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16"}
 
 
 def conv_norm_relu(
@@ -56,7 +62,12 @@ def _nhwc(x: Tensor) -> Tensor:
 
 
 def _library(x: Tensor) -> Any:
-    return native.library("double" if x.dtype == torch.float64 else "float", training=True)
+    return native.library(_LIBRARIES[x.dtype], training=True)
+
+
+def _parameters(x: Tensor) -> torch.dtype:
+    """The type of parameters and their gradients beside maps of the type of `x`."""
+    return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
 
 
 def _pointer(x: Tensor | None) -> int | None:
@@ -71,6 +82,8 @@ def _convolution(x: Tensor, weight: Tensor, stride: int) -> native.Convolution:
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    if x.dtype == torch.bfloat16:
+        return _nhwc(F.conv2d(x, weight, bias, stride, weight.shape[2] // 2))
     op = _convolution(x, weight, stride)
     height, width = (x.shape[2] - 1) // stride + 1, (x.shape[3] - 1) // stride + 1
     y = x.new_empty((x.shape[0], height, width, weight.shape[0])).permute(0, 3, 1, 2)
@@ -83,6 +96,8 @@ def _backward(
     x: Tensor, weight: Tensor, stride: int, dy: Tensor, needs_dx: bool, more: Tensor | None = None
 ) -> tuple[Tensor | None, Tensor]:
     """The gradients for `x`, with `more` added, and `weight`."""
+    if x.dtype == torch.bfloat16:
+        return _backward_by_torch(x, weight, stride, dy, needs_dx, more)
     lib, op = _library(x), _convolution(x, weight, stride)
     by_torch = needs_dx and x.shape[1] < lib.lanes()  # images of three channels: less than a vector
     dx = torch.empty_like(x) if needs_dx and not by_torch else None
@@ -95,19 +110,31 @@ def _backward(
     return dx, dweight
 
 
+def _backward_by_torch(
+    x: Tensor, weight: Tensor, stride: int, dy: Tensor, needs_dx: bool, more: Tensor | None
+) -> tuple[Tensor | None, Tensor]:
+    steps, padding = [stride] * 2, [weight.shape[2] // 2] * 2
+    dx, dweight, _ = torch.ops.aten.convolution_backward(
+        dy, x, weight, None, steps, padding, [1, 1], False, [0, 0], 1, [needs_dx, True, False]
+    )
+    if dx is not None:
+        dx = _nhwc(dx if more is None else dx.add_(more))
+    return dx, dweight.to(_parameters(x))
+
+
 class _Convolution(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-        x = _nhwc(x)
+        x, weight = _nhwc(x), weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        return _forward(x, weight, bias, stride)
+        return _forward(x, weight, None if bias is None else bias.to(x.dtype), stride)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         dy = _nhwc(dy)
-        dbias = dy.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        dbias = dy.sum((0, 2, 3), dtype=_parameters(x)) if ctx.needs_input_grad[2] else None
         return *_backward(x, weight, ctx.stride, dy, ctx.needs_input_grad[0]), dbias, None
 
 
@@ -133,7 +160,7 @@ def _norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The gradients for y, weight, bias and residual; `z` is needed after a ReLU if there was a residual."""
     channels = y.shape[1]
-    dy, dweight, dbias = torch.empty_like(y), y.new_empty(channels), y.new_empty(channels)
+    dy, (dweight, dbias) = torch.empty_like(y), torch.empty((2, channels), dtype=_parameters(y))
     dresidual = torch.empty_like(y) if needs_dresidual and relu else None
     op = native.Norm(y.numel() // channels, channels, relu, torch.get_num_threads())
     op.y, op.z, op.saved, op.dz = y.data_ptr(), _pointer(z), saved.data_ptr(), dz.data_ptr()
@@ -175,6 +202,7 @@ class _ConvNormReLU(Function):
         relu: bool,
     ) -> tuple[Tensor, Tensor]:
         x, residual = _nhwc(x), None if residual is None else _nhwc(residual)
+        conv_weight = conv_weight.to(x.dtype)
         y = _forward(x, conv_weight, None, stride)
         z, saved = _norm_forward(y, weight, bias, residual, norm, relu)
         ctx.save_for_backward(x, conv_weight, y, None if residual is None else z, saved)
@@ -198,9 +226,8 @@ class _Enlarge(Function):
         x, residual = _nhwc(x), _nhwc(residual)
         batch, channels, height, width = x.shape
         y = torch.empty_like(residual)
-        op = native.Op(native.ENLARGE, batch, height, width, channels, channels, 0, scale, relu)
-        op.x, op.residual, op.y = x.data_ptr(), residual.data_ptr(), y.data_ptr()
-        _library(x).run(op, 1, torch.get_num_threads())
+        sizes = batch, height, width, channels, scale, relu, torch.get_num_threads()
+        _library(x).enlarge_sum(x.data_ptr(), residual.data_ptr(), y.data_ptr(), *sizes)
         ctx.save_for_backward(y if relu else None)
         ctx.shape, ctx.scale = x.shape, scale
         return y

@@ -1,4 +1,4 @@
-// The operations of an HRNet on the CPU: an interpreter for a list of them, and those with gradients.
+// The operations of an HRNet on the CPU: an interpreter for a list of them, and convolutions with gradients.
 //
 // Tensors are NHWC and dense (torch's channels_last). Compiled on the machine it runs on, see __init__.py: without
 // TRAINING only what predicting needs, in half the time.
@@ -8,15 +8,6 @@
 
 #ifdef TRAINING
 #include "convolution.h"
-#include "norm.h"
-#endif
-
-#if defined(TRAINING) && defined(__GLIBC__)
-#include <malloc.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cstdlib>
 #endif
 
 struct Op {  // mirrored by native.Op
@@ -58,29 +49,5 @@ void pack_direct(const Real* weight, const Kernel* step, int outputs, int inputs
 #ifdef TRAINING
 void convolve(const Convolution* o) { convolution_forward(*o); }
 void convolve_back(const Convolution* o) { convolution_backward(*o); }
-void normalise(const Norm* o) { norm_forward(*o); }
-void normalise_back(const Norm* o) { norm_backward(*o); }
-
-void enlarge_back(const Real* dy, Real* dx, int batch, int height, int width, int channels, int scale, int threads) {
-    enlarge_gradient(dy, dx, batch, height, width, channels, scale, threads);
-}
-
-// Tells malloc to keep what is freed: a training step asks for the same large blocks again, and the system would have
-// to clear every page of them again. They lie in large pages where the system has them, in a range reserved here: half
-// of the machine's memory, of which nothing is taken before it is used. Returns whether it could.
-int keep_memory() {
-#if defined(__GLIBC__)
-    if (!mallopt(M_MMAP_MAX, 0) || !mallopt(M_TRIM_THRESHOLD, -1)) return 0;
-    const size_t bytes = size_t(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE) / 2;
-    if (void* range = malloc(bytes)) {
-        const uintptr_t huge = 2 << 20, start = (reinterpret_cast<uintptr_t>(range) + huge - 1) / huge * huge;
-        madvise(reinterpret_cast<void*>(start), bytes - huge, MADV_HUGEPAGE);
-        free(range);
-    }
-    return 1;
-#else
-    return 0;
-#endif
-}
 #endif
 }

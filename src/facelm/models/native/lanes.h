@@ -29,6 +29,41 @@ inline Vec load(const Real* from) {
     std::memcpy(&v, from, sizeof v);
     return v;
 }
+inline void store(Real* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+
+// What a map's numbers are in memory. With NARROW they are bfloat16, the upper half of a float, and computed with as
+// floats.
+#ifdef NARROW
+typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+typedef uint32_t Words __attribute__((vector_size(kBytes)));
+
+// To the nearest, ties to even, as torch rounds; NaN stays NaN.
+inline Halves narrow(Vec v) {
+    const Words bits = reinterpret_cast<Words>(v), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return __builtin_convertvector(v == v ? rounded : Words{} + 0x7fc0, Halves);
+}
+struct Stored {
+    uint16_t bits;
+
+    operator Real() const {
+        const uint32_t word = uint32_t(bits) << 16;
+        Real value;
+        std::memcpy(&value, &word, sizeof value);
+        return value;
+    }
+};
+inline Vec load(const Stored* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return reinterpret_cast<Vec>(__builtin_convertvector(halves, Words) << 16);
+}
+inline void store(Stored* to, Vec v) {
+    const Halves halves = narrow(v);
+    std::memcpy(to, &halves, sizeof halves);
+}
+#else
+using Stored = Real;
+#endif
 // Numbers that lie `step` apart.
 inline Vec load_steps(const Real* from, int64_t step) {
     if (step == 1) return load(from);
@@ -36,7 +71,6 @@ inline Vec load_steps(const Real* from, int64_t step) {
     for (int l = 0; l < kLanes; ++l) v[l] = from[l * step];
     return v;
 }
-inline void store(Real* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 // ReLU; NaN stays NaN, as in torch: a damaged network must not look healthy.
 inline Vec positive(Vec v) { return v < Real(0) ? Vec{} : v; }
 

@@ -12,12 +12,16 @@ struct Norm {  // mirrored by native.Norm
     int64_t rows;
     int32_t channels, relu, threads, unused;
     double epsilon, momentum;  // momentum: the share of this batch in the running statistics; negative: an average
-    const Real *y, *weight, *bias, *residual;
-    Real *z, *running_mean, *running_variance;
+    const Stored* y;
+    const Real *weight, *bias;
+    const Stored* residual;
+    Stored* z;
+    Real *running_mean, *running_variance;
     int64_t* tracked;
     double* saved;  // [mean, 1 / deviation, scale, shift][channels], for the gradient
-    const Real* dz;
-    Real *dy, *dresidual, *dweight, *dbias;
+    const Stored* dz;
+    Stored *dy, *dresidual;
+    Real *dweight, *dbias;
 };
 
 // Calls panel(V, n): the V <= 4 vectors of channels from slot `n` on, so that their numbers stay in registers.
@@ -76,7 +80,7 @@ inline void norm_sums(const Norm& o, double* totals) {
             Vec shift[V], sum[V] = {}, squares[V] = {};
             int at[V];
             UNROLL for (int j = 0; j < V; ++j) shift[j] = load(o.y + (at[j] = lane_start(n + j * kLanes, C)));
-            const Real* y = o.y + first * C;
+            const Stored* y = o.y + first * C;
             for (long row = first; row < last; ++row, y += C)
                 UNROLL for (int j = 0; j < V; ++j) {
                     const Vec v = load(y + at[j]) - shift[j];
@@ -98,7 +102,7 @@ inline void norm_statistics(const Norm& o) {
     *o.tracked += 1;
     norm_sums(o, o.saved);
     for (int c = 0; c < C; ++c) {
-        const double shifted = o.saved[c] / o.rows, mean = shifted + o.y[c];
+        const double shifted = o.saved[c] / o.rows, mean = shifted + Real(o.y[c]);
         const double found = o.saved[C + c] / o.rows - shifted * shifted, variance = found < 0 ? 0. : found;  // keeps NaN
         const double inverse = 1 / std::sqrt(variance + o.epsilon), scale = inverse * o.weight[c];
         o.running_mean[c] += share * (mean - o.running_mean[c]);
@@ -125,8 +129,8 @@ inline void norm_forward(const Norm& o) {
                 b[j] = load(scale + C + at[j]);
             }
             const bool relu = o.relu;
-            const Real *y = o.y, *residual = o.residual;
-            Real* z = o.z;
+            const Stored *y = o.y, *residual = o.residual;
+            Stored* z = o.z;
             for (long to = first * C; to < last * C; to += C)
                 UNROLL for (int j = 0; j < V; ++j) {
                     Vec v = load(y + to + at[j]) * a[j] + b[j];
@@ -142,7 +146,7 @@ enum class Mask { none, stored, computed };
 
 // The gradient before the ReLU, of a vector's numbers from `at` on; dz is the one after it.
 template <Mask mask>
-inline Vec before_relu(Vec dz, const Real* z, long at, Vec y, Vec scale, Vec shift) {
+inline Vec before_relu(Vec dz, const Stored* z, long at, Vec y, Vec scale, Vec shift) {
     if (mask == Mask::stored) return load(z + at) <= Real(0) ? Vec{} : dz;  // as torch: the gradient passes NaN
     if (mask == Mask::computed) return y * scale + shift <= Real(0) ? Vec{} : dz;
     return dz;
@@ -158,8 +162,8 @@ void norm_gradient_sums(const Norm& o, const Real* numbers, double* totals) {
             Vec sum[V] = {}, products[V] = {};
             int at[V];
             UNROLL for (int j = 0; j < V; ++j) at[j] = lane_start(n + j * kLanes, C);
-            const Real *dz = o.dz, *z = o.z, *y = o.y;
-            Real* dresidual = o.dresidual;
+            const Stored *dz = o.dz, *z = o.z, *y = o.y;
+            Stored* dresidual = o.dresidual;
             for (long from = first * C; from < last * C; from += C)
                 UNROLL for (int j = 0; j < V; ++j) {
                     const Vec v = load(y + from + at[j]);
@@ -179,7 +183,7 @@ void norm_gradient_sums(const Norm& o, const Real* numbers, double* totals) {
 
 // dy = scale * g + slope * y + offset
 template <Mask mask>
-void norm_gradient(const Norm& o, const Real* g, const Real* numbers) {
+void norm_gradient(const Norm& o, const Stored* g, const Real* numbers) {
     const int C = o.channels;
     over_pieces(o, [&](long first, long last) {
         over_panels(C, [&](auto width, int n) {
@@ -192,8 +196,8 @@ void norm_gradient(const Norm& o, const Real* g, const Real* numbers) {
                 slope[j] = load(numbers + 3 * C + at[j]);
                 offset[j] = load(numbers + 4 * C + at[j]);
             }
-            const Real *z = o.z, *y = o.y;
-            Real* dy = o.dy;
+            const Stored *z = o.z, *y = o.y;
+            Stored* dy = o.dy;
             for (long to = first * C; to < last * C; to += C)
                 UNROLL for (int j = 0; j < V; ++j) {
                     const Vec w = load(y + to + at[j]);

@@ -3,7 +3,8 @@
 Four things make it faster. 3x3 convolutions of stride 1 and both of their gradients take Winograd's quarter of the
 multiplications; a batch norm, the sum and the ReLU after it are one operation with little traffic to memory; the
 head's first convolution comes before the enlargement, see `operations.py`; and freed memory is kept for the next step.
-`for_training` changes a network in place.
+In mixed precision (autocast to bfloat16) the convolutions are torch's, see `gradients.py`. `for_training` changes a
+network in place.
 """
 
 from __future__ import annotations
@@ -26,11 +27,20 @@ class NativeHRNetV2(HRNetV2):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images `[B, 3, H, W]` -> heatmaps `[B, K, H/4, W/4]`."""
-        if not self.training or images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        maps = _type_of_maps(self.conv1.weight)
+        if not self.training or images.device.type != "cpu" or maps is None:
             return super().forward(images)
         check_size(images)
-        x = images.to(self.conv1.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = images.to(maps).contiguous(memory_format=torch.channels_last)
         return heatmaps(self, x, TrainingOperations())
+
+
+def _type_of_maps(weight: Tensor) -> torch.dtype | None:
+    """What the maps of a network with such weights are held in: bfloat16 in mixed precision. None: torch's own way."""
+    if not torch.is_autocast_enabled("cpu"):
+        return weight.dtype
+    narrow = torch.get_autocast_dtype("cpu") == torch.bfloat16 and weight.dtype == torch.float32
+    return torch.bfloat16 if narrow else None
 
 
 def for_training(net: HRNetV2) -> str | None:
