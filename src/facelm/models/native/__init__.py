@@ -1,10 +1,10 @@
 """The network's operations as machine code, compiled from this folder on the machine that runs them.
 
 `library()` compiles `kernels.cpp`, and for training `norms.cpp`, with the system's C++ compiler, once: two seconds for
-predicting, four for training. The result is kept in `FACELM_CACHE` (default `~/.cache/facelm`) under a name made of the source, the compiler's flags
-and the processor's features. It is loaded only from a folder and a file that this user owns and nobody else can write,
-and only if its SHA-256 is the one that was written beside it. Without a compiler everything that uses it goes on with
-torch's own operations, see `facelm.models.fast`.
+predicting, four for training. The result is kept in `FACELM_CACHE` (default `~/.cache/facelm`) under a name made of
+the source, the compiler's flags and the processor's features. It is loaded only from a folder and a file that this user
+owns and nobody else can write, and only if its SHA-256 is the one that was written beside it. Without a compiler
+everything that uses it goes on with torch's own operations, see `facelm.models.fast`.
 """
 
 from __future__ import annotations
