@@ -132,9 +132,10 @@ class TestNaN:
 
 
 @needs_native
-def test_mixed_precision_is_torch_s_and_that_is_said(caplog):
+def test_who_takes_the_steps_is_said(caplog):
     spec = ModelSpec(architecture="hrnetv2_w18", crop_size=64)
-    for precision, said in (("bf16-mixed", "torch: bf16-mixed is not theirs"), ("32-true", "native code")):
+    native_code = dict.fromkeys(("32-true", "bf16-mixed"), "native code")
+    for precision, said in {"16-mixed": "torch: 16-mixed is not theirs", **native_code}.items():
         lit = LitLandmarks(spec=spec, net=build_model("hrnetv2_w18"), native=True)
         lit._trainer = SimpleNamespace(precision=precision)
         with caplog.at_level("INFO"):
