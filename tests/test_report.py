@@ -50,7 +50,7 @@ class TestFolder:
         folder = tmp_path / "new" / "report"
         grey = np.full((200, 200, 3), 90, dtype=np.uint8)
         assert write_report(folder, result, image_of=lambda _: grey) == folder
-        numbers = ["per_face.csv", "predictions.npz", "summary.json", "table.md", "worst.csv"]
+        numbers = ["per_face.csv", "predictions.npz", "summary.json", "table.md", "where.md", "worst.csv"]
         pictures = ["ced.png", "index.html", "index_files", "regions.png", "worst", "worst.png"]
         assert sorted(path.name for path in folder.iterdir()) == sorted(numbers + pictures)
 

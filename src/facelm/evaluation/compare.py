@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from facelm.evaluation.metrics import Interval, paired_bootstrap
-from facelm.evaluation.report import table_lines
 from facelm.evaluation.stored import in_report, read_faces
+from facelm.evaluation.tables import table_lines
 from facelm.geometry.affine import FloatArray
 
 HEADER = ("run", "faces", "n", "baseline", "NME", "difference", "95 % interval", "relative")

@@ -65,11 +65,44 @@ def upright(landmarks: FloatArray, target: FloatArray, scheme: LandmarkScheme, s
     """
     angle = np.nan_to_num(np.radians(pose.roll(target, scheme)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        moved = landmarks - _mean(target, axis=1)[:, None]
+        moved = landmarks - mean_known(target, axis=1)[:, None]
         moved = moved / normaliser(target, scheme, side)[:, None, None]
     cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
     x, y = moved[..., 0], moved[..., 1]
     return np.stack([cos * x + sin * y, cos * y - sin * x], axis=-1)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How far predictions are off, in percent of the normaliser, each face turned upright about its annotation.
+
+    `annotation` `[N, K, 2]` is in units of the normaliser, `difference` and the unit vectors `tangent` `[N, K, 2]`, y
+    down, are along the contours at the annotated points; NaN where no contour passes.
+    """
+
+    annotation: FloatArray
+    difference: FloatArray
+    tangent: FloatArray
+
+    @property
+    def along(self) -> FloatArray:
+        """The part along the contour `[N, K]`, above 0 towards its last point."""
+        return np.asarray((self.difference * self.tangent).sum(axis=-1))
+
+    @property
+    def across(self) -> FloatArray:
+        """The part across the contour `[N, K]`, above 0 to the left of its direction as seen."""
+        x, y = np.moveaxis(self.difference, -1, 0)
+        return np.asarray(x * self.tangent[..., 1] - y * self.tangent[..., 0])
+
+
+def differences(faces: FacePredictions, mask: BoolArray, scheme: LandmarkScheme) -> Differences:
+    """Those of the faces in `mask`."""
+    side = None if faces.side is None else faces.side[mask]
+    target = faces.target[mask]
+    annotation = upright(target, target, scheme, side)
+    difference = 100 * (upright(faces.predicted[mask], target, scheme, side) - annotation)
+    return Differences(annotation, difference, _tangents(annotation, scheme))
 
 
 def point_errors(faces: FacePredictions, mask: BoolArray, scheme: LandmarkScheme) -> dict[str, list[Any]]:
@@ -79,21 +112,15 @@ def point_errors(faces: FacePredictions, mask: BoolArray, scheme: LandmarkScheme
     difference to the annotation on upright faces; `along` and `across` the mean distances in the directions of the
     contour at the annotated point, None where no contour passes.
     """
-    side = None if faces.side is None else faces.side[mask]
-    target = faces.target[mask]
-    mean_of = upright(target, target, scheme, side)
-    difference = 100 * (upright(faces.predicted[mask], target, scheme, side) - mean_of)
-    tangents = _tangents(mean_of, scheme)
-    along = np.abs((difference * tangents).sum(axis=-1))
-    across = np.abs(difference[..., 0] * tangents[..., 1] - difference[..., 1] * tangents[..., 0])
+    found = differences(faces, mask, scheme)
     columns = {
-        "x": _mean(mean_of[..., 0]),
-        "y": _mean(mean_of[..., 1]),
-        "error": _mean(np.linalg.norm(difference, axis=-1)),
-        "bias_x": _mean(difference[..., 0]),
-        "bias_y": _mean(difference[..., 1]),
-        "along": _mean(along),
-        "across": _mean(across),
+        "x": mean_known(found.annotation[..., 0]),
+        "y": mean_known(found.annotation[..., 1]),
+        "error": mean_known(np.linalg.norm(found.difference, axis=-1)),
+        "bias_x": mean_known(found.difference[..., 0]),
+        "bias_y": mean_known(found.difference[..., 1]),
+        "along": mean_known(np.abs(found.along)),
+        "across": mean_known(np.abs(found.across)),
     }
     return {name: numbers(values, 3) for name, values in columns.items()}
 
@@ -110,7 +137,7 @@ def _tangents(landmarks: FloatArray, scheme: LandmarkScheme) -> FloatArray:
         return np.asarray(tangents / np.linalg.norm(tangents, axis=-1, keepdims=True))
 
 
-def _mean(values: FloatArray, axis: int = 0) -> FloatArray:
+def mean_known(values: FloatArray, axis: int = 0) -> FloatArray:
     """The mean of those that are finite; NaN where none is."""
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):

@@ -4,6 +4,7 @@
     per_face.csv   one line per face, in percent
     predictions.npz landmarks, annotations, confidences, boxes: see `kept`; `facelm report` makes all of this from it
     table.md       the table as Markdown
+    where.md       where the error is: by region and point, along and across the contours, by pose and size
     ced.png regions.png worst.png
     index.html     all of it to explore in a browser, and index_files/ with thumbnails of the faces
     worst.csv      the worst faces, and worst/ with a picture of each: predicted and annotated landmarks
@@ -34,6 +35,7 @@ from facelm.evaluation.page.heatmaps import HeatmapsOf
 from facelm.evaluation.page.write import write_report_page
 from facelm.evaluation.plots import ImageOf, ced_plot, regions_plot, worst_faces, worst_plot
 from facelm.evaluation.scores import SCORES, BoolArray, EvaluationResult, SubsetScores
+from facelm.evaluation.where import where_markdown
 from facelm.files import cell, write_whole
 
 Published = Mapping[str, Mapping[str, float]]
@@ -47,12 +49,6 @@ NORMALISED = {"interocular": "inter-ocular", "interpupil": "inter-pupil", "box":
 
 _DISPENSABLE = ("inter-pupil", "box", "AUC@10", "FR@10", "n", "AUC@8")
 """Columns that a narrow terminal loses, the first one first."""
-
-
-def table_lines(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table; words stand to the left, numbers to the right."""
-    rule = ["---" if name in ("run", "overrides", "status") else "---:" for name in header]
-    return ["| " + " | ".join(line) + " |" for line in (header, rule, *cells)]
 
 
 def write_report(
@@ -85,6 +81,7 @@ def write_report(
     _write(folder / "summary.json", _json(summary(result, facts=facts, published=published, notes=notes)))
     _write(folder / "per_face.csv", per_face_csv(result).encode(errors="surrogateescape"))
     _write(folder / "table.md", markdown_table(result, published=published, notes=notes).encode())
+    _write(folder / "where.md", where_markdown(result).encode())
     try:
         write_predictions(folder / FILE, kept)
     except OSError as error:

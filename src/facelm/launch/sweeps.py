@@ -17,8 +17,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from facelm.evaluation.report import table_lines
 from facelm.evaluation.stored import in_report, read_summary
+from facelm.evaluation.tables import table_lines
 from facelm.files import take_lock, write_whole
 from facelm.launch.jobs import RECORD, is_killed, key_of, read_record
 from facelm.launch.same_faces import BEST, faces_of_report, faces_that_validated, of_other_faces
