@@ -1,8 +1,9 @@
 """Training step (heatmaps, forward, loss, backward, Adam): eager fp32 as mmpose runs it, against each faster form.
 
-python -m benchmarks.train_step [--compile] [--rounds N] [--cpu-time] [--quick]
+python -m benchmarks.train_step [--compile] [--mixed] [--rounds N] [--cpu-time] [--quick]
 
-With `--compile` torch.compile joins in: minutes of compiling on a CPU.
+With `--compile` torch.compile joins in: minutes of compiling on a CPU. With `--mixed` the forms in mixed precision do, for
+processors that multiply bfloat16 matrices (`amx_bf16` in /proc/cpuinfo); on others they are slow.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from facelm.training.losses import HeatmapMSE
 CODEC = {"name": "mmpose", "sigma": 1.5}
 
 
-def step_of(net: HRNetV2, images: Tensor, landmarks_crop: Tensor, *, fused: bool) -> Callable[[], Tensor]:
-    """A function that takes one training step and returns the heatmaps it saw."""
+def step_of(
+    net: HRNetV2, images: Tensor, landmarks_crop: Tensor, *, fused: bool, mixed: bool = False
+) -> Callable[[], Tensor]:
+    """A function that takes one training step, `mixed` with bfloat16, and returns the heatmaps it saw."""
     codec, loss = build_codec(CODEC, images.shape[-1]), HeatmapMSE()
     adam = torch.optim.Adam(net.parameters(), lr=1e-4, fused=fused)
 
     def step() -> Tensor:
         target, weight = codec.encode(landmarks_crop)
-        heatmaps: Tensor = net(images)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            heatmaps: Tensor = net(images)
         loss(heatmaps, target, weight, landmarks_crop / codec.stride).backward()
         adam.step()
         adam.zero_grad()
@@ -45,8 +49,8 @@ def step_of(net: HRNetV2, images: Tensor, landmarks_crop: Tensor, *, fused: bool
 def main(arguments: list[str] | None = None) -> None:
     """Prints the table."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    compiled = "--compile" in arguments
-    chosen = options(__doc__, [a for a in arguments if a != "--compile"], rounds=5)
+    compiled, mixed = "--compile" in arguments, "--mixed" in arguments
+    chosen = options(__doc__, [a for a in arguments if a not in ("--compile", "--mixed")], rounds=5)
     name, size = size_of(chosen.quick)
     batch = 2 if chosen.quick else 16
     net = build_model(name, init="kaiming").train()
@@ -67,6 +71,11 @@ def main(arguments: list[str] | None = None) -> None:
         runs["native, fused Adam"] = step_of(native, nhwc, landmarks_crop, fused=True)
     else:
         print(f"no native code here: {reason}")
+    if mixed:
+        runs["bf16-mixed, fused Adam"] = step_of(variant(), nhwc, landmarks_crop, fused=True, mixed=True)
+        if reason is None:
+            for_training(narrow := variant())
+            runs["bf16-mixed, native, fused Adam"] = step_of(narrow, nhwc, landmarks_crop, fused=True, mixed=True)
     if compiled:
         other = variant()
         other.compile(dynamic=False)
@@ -77,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     expected, *others = (run() for run in runs.values())
     for what, heatmaps in zip(list(runs)[1:], others, strict=True):
         # Untrained and normalised by its batch, the network multiplies rounding by a thousand. Tests compare float64.
-        require_equal(what, expected, heatmaps, tolerance=1e-2)
+        require_equal(what, expected, heatmaps, tolerance=1.0 if "bf16" in what else 1e-2)
     seconds = take_turns(runs, chosen.rounds, chosen.clock)
     print_table(f"{name}, training step, batch {batch}", seconds, images=batch)
 

@@ -63,12 +63,13 @@ class TestTiming:
 
 @pytest.mark.parametrize(
     ("name", "tables"),
-    [("forward", 2), ("predict", 2), ("train_step", 1), ("data_pipeline", 2), ("nan_cost", 2)],
+    [("forward", 2), ("predict", 2), ("train_step --mixed", 1), ("data_pipeline", 2), ("nan_cost", 2)],
     ids=["forward", "predict", "train_step", "data_pipeline", "nan_cost"],
 )
 def test_cpu_benchmark(name, tables, capsys):
+    name, *arguments = name.split()
     module = __import__(f"benchmarks.{name}", fromlist=["main"])
-    module.main(["--quick"])
+    module.main(["--quick", *arguments])
     assert capsys.readouterr().out.count("ratio") == tables
 
 

@@ -134,7 +134,7 @@ class _Convolution(Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         dy = _nhwc(dy)
-        dbias = dy.sum((0, 2, 3), dtype=_parameters(x)) if ctx.needs_input_grad[2] else None
+        dbias = dy.sum((0, 2, 3)).to(_parameters(x)) if ctx.needs_input_grad[2] else None
         return *_backward(x, weight, ctx.stride, dy, ctx.needs_input_grad[0]), dbias, None
 
 
