@@ -2,8 +2,8 @@
 
 python -m benchmarks.train_step [--compile] [--mixed] [--rounds N] [--cpu-time] [--quick]
 
-With `--compile` torch.compile joins in: minutes of compiling on a CPU. With `--mixed` the forms in mixed precision do, for
-processors that multiply bfloat16 matrices (`amx_bf16` in /proc/cpuinfo); on others they are slow.
+With `--compile` torch.compile joins in: minutes of compiling on a CPU. With `--mixed` the forms in mixed precision do,
+for processors that multiply bfloat16 matrices (`amx_bf16` in /proc/cpuinfo); on others they are slow.
 """
 
 from __future__ import annotations
