@@ -115,10 +115,29 @@ class TestUnsafeAndDamagedFiles:
     def test_nor_in_torch_s_other_words(self, tmp_path, monkeypatch):
         advice = "Weights only load failed. Re-running `torch.load` with `weights_only` set to `False` will succeed."
         monkeypatch.setattr(torch, "load", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(advice)))
-        (tmp_path / "w.pth").write_bytes(b"no zip")
+        (tmp_path / "w.pth").write_bytes(b"\x80 no zip")
         with pytest.raises(ValueError, match=r"damaged or no weight file: RuntimeError\. Copy") as error:
             read_checkpoint(tmp_path / "w.pth")
         assert "weights_only" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"hello", "it begins with b'hello', as no file of torch's does"),
+            (b"\x89PNG\r\n\x1a\n", "it begins with b'.x89PNG"),
+            (b"", "it is empty"),
+        ],
+    )
+    def test_what_else_it_is(self, tmp_path, content, said):
+        (tmp_path / "w.pth").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"damaged or no weight file: {said}"):
+            read_checkpoint(tmp_path / "w.pth")
+
+    def test_a_zip_of_something_else(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+            archive.writestr("photo.jpg", b"0")
+        with pytest.raises(ValueError, match="no weight file: it is a zip, but none of torch's"):
+            read_checkpoint(tmp_path / "w.pth")
 
 
 class TestSilentDamage:

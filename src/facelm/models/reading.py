@@ -77,6 +77,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             with safe_open(path, framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
                 return {"state_dict": tensors, "metadata": file.metadata() or {}}
+        _require_torch_file(path)
         check_zip(path)
         with torch.serialization.safe_globals([(_Skipped, name) for name in _SKIPPED_NAMES]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -100,6 +101,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def _require_torch_file(path: Path) -> None:
+    """Raises ValueError for a file that does not begin as torch's do: a zip, or of old versions a pickle or tar."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        raise ValueError("it is empty")
+    if not start.startswith((b"PK\x03\x04", b"\x80")) and start[257:262] != b"ustar":
+        raise ValueError(f"it begins with {start[:12]!r}, as no file of torch's does")
+
+
 def check_zip(path: Path) -> None:
     """Compares every part of a torch file with the checksum that the zip keeps of it, which torch does not do.
 
@@ -116,6 +127,8 @@ def check_zip(path: Path) -> None:
             with zipfile.ZipFile(file) as archive:
                 if sum(part.file_size for part in archive.infolist()) > 4 * path.stat().st_size:
                     raise ValueError("it is packed, or its parts overlap, which torch's files do not")
+                if not any(part.filename.endswith("/data.pkl") for part in archive.infolist()):
+                    raise ValueError("it is a zip, but none of torch's")
                 broken = archive.testzip()
         except OSError:
             raise
@@ -174,6 +187,8 @@ def _unwanted(path: Path, error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     """The sentence of torch's that says what was wrong, without its advice to load the file unsafely."""
+    if type(error) is ValueError:
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if "GLOBAL" in line or "WeightsUnpickler error: " in line] or lines[:1]
     if not telling:
