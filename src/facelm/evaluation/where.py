@@ -96,7 +96,8 @@ def _groups(result: EvaluationResult, measured: BoolArray) -> list[str]:
     if not cells:
         return []
     header = ("faces", "n", "NME", "95 % interval", *([worst] if worst else []))
-    return ["## By pose and size", "", *table_lines(header, cells, words=("region", "faces")), ""]
+    lines = table_lines(header, cells, words=("region", "faces"))
+    return ["## By pose and size", "", *lines, "", f"Groups of fewer than {FEWEST} faces are left out.", ""]
 
 
 def _parts(facet: Facet, measured: BoolArray) -> Iterator[tuple[str, BoolArray]]:
