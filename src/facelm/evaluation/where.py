@@ -133,8 +133,7 @@ def _points(found: Differences, scheme: LandmarkScheme) -> list[str]:
 
 
 def _mean(values: FloatArray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
+    return float(mean_known(values.ravel()))
 
 
 def _number(value: float) -> str:
