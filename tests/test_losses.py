@@ -4,13 +4,27 @@ import math
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
+from conftest import compose
 from facelm.codec import SubpixelCodec
-from facelm.training.losses import AdaptiveWing, AnisotropicLoss, HeatmapMSE, principal_frame, soft_argmax
+from facelm.training.losses import (
+    AdaptiveWing,
+    AnisotropicLoss,
+    HeatmapMSE,
+    WeightedSum,
+    principal_frame,
+    soft_argmax,
+)
 
 CODEC = SubpixelCodec(crop_size=64, sigma=1.5)
-LOSSES = [HeatmapMSE(), AdaptiveWing(), AnisotropicLoss(coordinate_weight=1e-3)]
+LOSSES = [
+    HeatmapMSE(),
+    AdaptiveWing(),
+    AnisotropicLoss(coordinate_weight=1e-3),
+    WeightedSum([AdaptiveWing(), HeatmapMSE()], [1.0, 200.0]),
+]
 all_losses = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 
 
@@ -131,6 +145,26 @@ class TestAdaptiveWing:
     def test_refuses_a_kink(self) -> None:
         with pytest.raises(ValueError, match=r"needs alpha > 2.*alpha=1\.5"):
             AdaptiveWing(alpha=1.5)
+
+
+class TestWeightedSum:
+    def test_adds_each_loss_times_its_factor(self) -> None:
+        batch = faces()
+        expected = 3.0 * AdaptiveWing()(*batch) + 0.5 * HeatmapMSE()(*batch)
+        assert WeightedSum([AdaptiveWing(), HeatmapMSE()], [3.0, 0.5])(*batch).item() == pytest.approx(expected.item())
+
+    def test_the_config_gives_both_an_equal_say(self) -> None:
+        """Near the end of a training the two values are within a factor of 3 of each other."""
+        loss = instantiate(compose("train", "experiment=hrnetv2_w18_best", "loss=adaptive_wing_mse").loss)
+        _, target, weight, label = faces()
+        near = target + 0.03 * torch.randn(target.shape, dtype=target.dtype, generator=torch.Generator().manual_seed(1))
+        adaptive_wing, mse = (part(near, target, weight, label) for part in loss.losses)
+        assert 1 / 3 < loss.factors[0] * adaptive_wing / (loss.factors[1] * mse) < 3
+
+    @pytest.mark.parametrize(("losses", "factors"), [([], []), ([HeatmapMSE()], [1.0, 2.0])])
+    def test_refuses_other_than_one_factor_for_each(self, losses: list[nn.Module], factors: list[float]) -> None:
+        with pytest.raises(ValueError, match="a factor for each"):
+            WeightedSum(losses, factors)
 
 
 class TestSoftArgmax:

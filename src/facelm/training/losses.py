@@ -1,4 +1,4 @@
-"""Losses on heatmaps: mean squared error, adaptive wing, and one that also measures the decoded point.
+"""Losses on heatmaps: mean squared error, adaptive wing, sums of losses, and one that also measures the decoded point.
 
 All are called as `loss(output, target, weight, landmarks_heatmap)` and return a scalar: `output` and `target`
 `[B, K, H, W]`, `weight` `[B, K]` of each landmark, `landmarks_heatmap` `[B, K, 2]`. Means are over all landmarks, those
@@ -11,6 +11,7 @@ Convention: (x, y) in heatmap cells, 0-based, cell `i` centred on `i`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,28 @@ class AdaptiveWing(nn.Module):
         foreground = functional.max_pool2d(target, 3, stride=1, padding=1) >= 0.2
         importance = 1 + self.foreground_weight * foreground
         return ((curved + straight) * importance * weight.to(output)[..., None, None]).mean()
+
+
+class WeightedSum(nn.Module):
+    """The sum of losses, each times its factor.
+
+    Raises:
+        ValueError: there is not one factor for each loss, or there is no loss.
+    """
+
+    def __init__(self, losses: Sequence[nn.Module], factors: Sequence[float]) -> None:
+        super().__init__()
+        if not losses or len(losses) != len(factors):
+            raise ValueError(
+                f"WeightedSum needs losses and a factor for each, got {len(losses)} losses, factors {list(factors)}"
+            )
+        self.losses = nn.ModuleList(losses)
+        self.factors = tuple(factors)
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor, landmarks_heatmap: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        values = [loss(output, target, weight, landmarks_heatmap) for loss in self.losses]
+        return torch.stack([factor * value for factor, value in zip(self.factors, values, strict=True)]).sum()
 
 
 class AnisotropicLoss(nn.Module):
