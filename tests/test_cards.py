@@ -84,6 +84,14 @@ class TestNames:
         with pytest.raises(FileNotFoundError, match="This installation ships no weights; or give a file"):
             local_file("hrnetv2_w18")
 
+    def test_a_checkout_has_those_that_are_kept_too(self, shipped, tmp_path, monkeypatch):
+        """They are no part of the package: nothing lists them, and what ships wins."""
+        monkeypatch.setattr(download, "KEPT", tmp_path / "kept")
+        kept = [ship(tmp_path / "kept", name) for name in ("hrnet_earlier", "hrnet_test")]
+        assert local_file("hrnet_earlier") == kept[0]
+        assert local_file("hrnet_test") == shipped
+        assert shipped_names() == ["hrnet_test"]
+
     def test_a_file_beside_is_no_shipped_model(self, shipped, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "hrnet").touch()

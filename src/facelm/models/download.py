@@ -1,7 +1,8 @@
 """Local paths of weight files, wherever they are: a shipped name, a path, a run folder, or an address.
 
-The models that come with the package lie in `facelm/weights` and are known by name. Addresses are fetched once:
-downloads land in `FACELM_CACHE`, by default `~/.cache/facelm`, whole or not at all.
+The models that come with the package lie in `facelm/weights` and are known by name; in a checkout so are those in
+`results/weights`, which are kept because numbers were measured with them. Addresses are fetched once: downloads land in
+`FACELM_CACHE`, by default `~/.cache/facelm`, whole or not at all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from facelm.models.published import ADDRESSES
 log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
+KEPT = SHIPPED.parents[2] / "results" / "weights"
+"""There in a checkout only."""
 
 # Names that mmpose's configs use for the ImageNet backbones (mmengine, mmengine/hub/openmmlab.json).
 _OPEN_MMLAB = "https://download.openmmlab.com/pretrain/third_party/"
@@ -42,24 +45,29 @@ def cache_folder() -> Path:
 
 def shipped_names() -> list[str]:
     """The names of the models that come with the package, sorted."""
-    return sorted(path.stem for path in SHIPPED.glob("*.safetensors") if path.with_suffix(".json").is_file())
+    return _names(SHIPPED)
+
+
+def _names(folder: Path) -> list[str]:
+    """The names of the weights in `folder` that have a card, sorted."""
+    return sorted(path.stem for path in folder.glob("*.safetensors") if path.with_suffix(".json").is_file())
 
 
 def local_file(source: str | Path) -> Path:
     """The file on disk that `source` stands for.
 
-    `source` is a shipped model's name; a file; a run folder (its `checkpoints/best.ckpt`, else `last.ckpt`); an
-    `https://` address; `hf://ORGANISATION/REPOSITORY/FILE` on the Hugging Face hub; or `open-mmlab://msra/hrnetv2_w18`,
-    `mmpose://wflw_hrnetv2_w18` and their kin.
+    `source` is a shipped model's name (in a checkout also one of `results/weights`); a file; a run folder (its
+    `checkpoints/best.ckpt`, else `last.ckpt`); an `https://` address; `hf://ORGANISATION/REPOSITORY/FILE` on the hub of
+    Hugging Face; or `open-mmlab://msra/hrnetv2_w18`, `mmpose://wflw_hrnetv2_w18` and their kin.
 
     Raises: FileNotFoundError when nothing is there, ValueError for an address that cannot be one, ConnectionError
     when an address cannot be fetched.
     """
     if "://" in str(source):
         return download(web_address(str(source)))
-    names = shipped_names()
-    if str(source) in names:
-        return SHIPPED / f"{source}.safetensors"
+    for folder in (SHIPPED, KEPT):
+        if str(source) in _names(folder):
+            return folder / f"{source}.safetensors"
     path = typed(source)
     if path.is_dir():
         for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "best.ckpt", "last.ckpt"):
@@ -70,7 +78,8 @@ def local_file(source: str | Path) -> Path:
             "Give a run's folder, or the checkpoint file itself."
         )
     if not path.is_file():
-        shipped = f"Shipped models: {', '.join(names)}" if names else "This installation ships no weights"
+        names = ", ".join(shipped_names())
+        shipped = f"Shipped models: {names}" if names else "This installation ships no weights"
         raise FileNotFoundError(
             f"no weights at '{path}'. {shipped}; or give a file (.ckpt, .pth, .pt, .safetensors), a run folder, an "
             "https:// or hf://organisation/repository/file address; to train without pretrained weights: "
