@@ -76,8 +76,8 @@ def test_refused_faces_and_the_sheet(tree, tmp_path, capsys):
     assert "6 faces can be used, 4 are refused, 1 are in doubt" in told  # which is among the 6
     assert all(f"refused afw/{number}: " in told for number in (4, 5, 6, 7))
     sheet = cv2.imread(str(tmp_path / "sheets/suspects.png"))
-    assert sheet.shape[1] < 2 * 256 + 30
-    assert sheet.shape[0] > 3 * 256
+    assert sheet.shape[1] < 2 * 384 + 30
+    assert sheet.shape[0] > 3 * 384
 
 
 def test_the_sheet_shows_a_face_whose_points_are_one(tree, tmp_path):
@@ -145,7 +145,18 @@ def test_one_s_own_faces(mine, capsys):
     assert "11 faces can be used, 1 are refused, 2 are in doubt" in told
     assert "with points 10 and 13 exchanged" in told
     assert "point 7 (nose_tip)" in told
-    assert cv2.imread(str(folder / "sheet.png")).shape[1] > 3 * 256
+    sheet = cv2.imread(str(folder / "sheet.png"))
+    assert sheet.shape[1] > 3 * 384
+
+
+def test_the_sheet_numbers_the_points(tree, tmp_path, monkeypatch):
+    """As the reasons name them: without the numbers the sheet is another picture."""
+    root = tree("afw/3", exchanged_eyes)
+    check(root, "--out", tmp_path / "with.png")
+    monkeypatch.setattr("facelm.evaluation.overlay._draw_numbers", lambda *_: None)
+    check(root, "--out", tmp_path / "without.png")
+    numbered, bare = (cv2.imread(str(tmp_path / name)).astype(int) for name in ("with.png", "without.png"))
+    assert (abs(numbered - bare).max(axis=2) > 100).sum() > 68 * 5  # some dark or white pixels for each number
 
 
 def test_few_faces_are_compared_with_the_scheme_s_shape():

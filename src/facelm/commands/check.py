@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--first-pixel", type=int, choices=(0, 1), help="what numbers call the first pixel (default: as in training)")
     add("--exif", choices=("auto", "apply", "ignore"), default="auto", help="whether photographs are turned")
     add("--decode", action="store_true", help="decode every photograph: finds damage inside, and takes minutes")
-    add("--out", type=Path, metavar="FILE.png", help="a sheet of the suspects with their points; its folder is made")
-    add("--columns", type=int, default=6, metavar="N", help="faces in a row of the sheet (default: 6)")
+    add("--out", type=Path, metavar="FILE.png", help="a sheet of the suspects with numbered points; its folder is made")
+    add("--columns", type=int, default=4, metavar="N", help="faces in a row of the sheet (default: 4)")
     add = parser.add_argument_group("faces of your own").add_argument
     add("--landmarks", metavar="NAME_OR_FILE", help="their scheme, as `facelm landmarks infer` writes it")
     for split in ("train", "val", "test"):

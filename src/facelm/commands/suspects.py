@@ -1,4 +1,4 @@
-"""Annotated faces that are refused or worth a look, and the sheet that shows them with their points."""
+"""Annotated faces that are refused or worth a look, and the sheet that shows them with their numbered points."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from facelm.geometry.affine import FloatArray, Image, transform, warp
 from facelm.geometry.boxes import Box, box_from_landmarks, crop_from_image
 from facelm.geometry.landmarks import IBUG68, LandmarkScheme
 
-_TILE, _AROUND, _BARE = 256, 1.8, 96
-_MOST = 120  # faces on a sheet
+_TILE, _AROUND, _BARE = 384, 1.8, 96
+_MOST = 60  # faces on a sheet
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def write_sheet(path: Path, suspects: Sequence[Suspect], columns: int, scheme: L
 
 
 def _tile(suspect: Suspect, scheme: LandmarkScheme) -> Image:
-    """`[256, 256, 3]`: the face with its points, the whole photograph where it has none, or grey without either."""
+    """`[384, 384, 3]`: the face with numbered points, the whole photograph where it has none, grey without either."""
     try:
         pixels = read_image(*suspect.photograph())
     except (OSError, ValueError):
@@ -64,4 +64,5 @@ def _tile(suspect: Suspect, scheme: LandmarkScheme) -> Image:
     except (OSError, ValueError):  # unreadable, or all points in one place
         whole = Box(((width - 1) / 2, (height - 1) / 2), max(width, height))
         return warp(pixels, crop_from_image(whole, _TILE, 1.0), _TILE)
-    return draw_landmarks(warp(pixels, tile_from_image, _TILE), transform(tile_from_image, landmarks_image), scheme)
+    tile, landmarks_tile = warp(pixels, tile_from_image, _TILE), transform(tile_from_image, landmarks_image)
+    return draw_landmarks(tile, landmarks_tile, scheme, numbers=True)  # reasons name points by number
