@@ -87,6 +87,28 @@ class TestDispatch:
         assert main(["try"]) == cli.INTERRUPTED
         assert capsys.readouterr().err == "interrupted\n"
 
+    @pytest.mark.parametrize("lines", [1, 20_000])  # written at the end, and in between
+    def test_a_reader_that_leaves_is_no_error(self, lines):
+        code = (
+            "import sys, types; from facelm import cli\n"
+            "module = types.ModuleType('facelm.commands.landmarks'); module.add_arguments = lambda parser: None\n"
+            f"def run(args): [print('a line of some length') for _ in range({lines})]; return 0\n"
+            "module.run = run; sys.modules[module.__name__] = module\n"
+            "sys.exit(cli.main(['landmarks']))"
+        )
+        command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command.stdout.close()
+        said = command.stderr.read()
+        assert (command.wait(), said) == (cli.UNREAD, b"")
+
+    def test_another_broken_pipe_is_one(self, command, capsys):
+        def fail(args):
+            raise BrokenPipeError("of a worker")
+
+        command.run = fail
+        assert main(["try"]) == cli.FAILED
+        assert capsys.readouterr().err == "error: of a worker\n"
+
 
 class TestHelp:
     @pytest.mark.parametrize("name", cli.COMMANDS)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from facelm import __version__
-from facelm.launch.errors import end_at_once, say
+from facelm.launch.errors import end_at_once, nobody_reads, say
 
 JOBS = {
     "train": "a training: experiment=NAME and key=value, see facelm train --help",
@@ -41,13 +41,14 @@ COMMANDS = {
 
 EPILOG = 'Completion of commands and of their config keys in bash and zsh: eval "$(facelm -sc install=bash)"'
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, INTERRUPTED, UNREAD = 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 all is well, 1 something failed, 2 wrong usage.
 
-    A mistake of the user's ends in one `error:` line; `FACELM_TRACEBACK=1` shows the traceback instead.
+    A mistake of the user's ends in one `error:` line; `FACELM_TRACEBACK=1` shows the traceback instead. Where nobody
+    reads what it prints any more (`| head`), a command ends without a word, as others do.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["-sc"]:
@@ -80,9 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say
-            return int(module.run(args))
+            code = int(module.run(args))
+        sys.stdout.flush()
+        return code
     except Exception as error:
-        return say(error)
+        return UNREAD if isinstance(error, BrokenPipeError) and nobody_reads() else say(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

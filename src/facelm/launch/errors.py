@@ -12,6 +12,7 @@ import functools
 import gc
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -117,6 +118,19 @@ def end_at_once() -> None:
     Registered first, it is done last, after what others have to do at the end.
     """
     atexit.register(gc.freeze)
+
+
+def nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader has left; what is still to be printed then goes nowhere."""
+    try:
+        output, pipe = sys.stdout.fileno(), select.poll()
+    except (AttributeError, OSError, ValueError):  # Windows, which has other pipes; no output, or none of the system's
+        return False
+    pipe.register(output, 0)  # errors are told unasked
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def say(error: BaseException) -> int:
