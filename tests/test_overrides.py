@@ -31,10 +31,10 @@ def test_experiments_of_ones_own_are_found_in_the_second_config_too(tmp_path):
 def test_the_two_experiments_of_the_cpu_recipe():
     def said(name):
         cfg = compose("train", f"experiment={name}")
-        return cfg.name, cfg.crop.size, cfg.trainer.max_epochs, cfg.optim.optimizer.lr, cfg.ema.decay, cfg.native
+        return cfg.name, cfg.crop.size, cfg.codec.sigma, cfg.trainer.max_epochs, cfg.optim.optimizer.lr, cfg.ema.decay
 
-    assert said("hrnetv2_w18_cpu_128") == ("hrnetv2_w18_cpu_128", 128, 30, 0.0015, 0.998, True)
-    assert said("hrnetv2_w18_cpu") == ("hrnetv2_w18_cpu", 256, 18, 0.0005, 0.99, True)
+    assert said("hrnetv2_w18_cpu_128") == ("hrnetv2_w18_cpu_128", 128, 1.0, 60, 0.0015, 0.998)
+    assert said("hrnetv2_w18_cpu") == ("hrnetv2_w18_cpu", 256, 1.5, 24, 0.0005, 0.99)
 
 
 @pytest.mark.parametrize("typed", ["first=null", "first.trainer.max_epochs=60", "+first={crop: {size: 96}}", "~first"])
