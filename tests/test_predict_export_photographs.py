@@ -63,7 +63,9 @@ def test_the_shipped_network_agrees_with_the_predictor():
         with torch.inference_mode():
             found = module(torch.from_numpy(image), torch.from_numpy(box.xyxy[None].astype(np.float32)))[0][0].numpy()
         (face,) = predictor(image, box.xyxy, convention="square")
-        assert np.abs(found - face.landmarks_image).max() < 0.02 * box.side * 1.25 / 256
+        apart = np.abs(found - face.landmarks_image) / (box.side * 1.25 / 256)  # in pixels of the crop
+        assert np.quantile(apart, 0.98) < 0.01
+        assert apart.max() < 0.05  # where a grey level is rounded the other way a doubtful point moves
 
 
 def test_cutting_is_what_the_warp_does_up_to_the_last_grey_level():
