@@ -10,12 +10,21 @@ import pytest
 import torch
 
 from facelm.cli import main
+from facelm.commands.confidence import doubtful_points
 from facelm.evaluation.kept import FILE, Kept, no_origin, write_predictions
 from facelm.evaluation.overlay import DOUBTFUL, draw_landmarks
 from facelm.evaluation.page.numbers import known_error
 from facelm.models import save_weights
 from facelm.models.cards import read_card, write_card
-from facelm.models.expected import ExpectedError, cross_fitted, fit, in_tenths, rank_correlation
+from facelm.models.expected import (
+    ExpectedError,
+    cross_fitted,
+    fit,
+    in_tenths,
+    over_expected,
+    rank_correlation,
+    rank_over_faces,
+)
 from facelm.models.spec import ModelSpec, checkpoint_facts, read_facts
 from facelm.predict import Predictor
 from perfect_network import SPEC, PerfectNetwork, box_of, face_landmarks, map_image
@@ -67,6 +76,19 @@ class TestFit:
         means = in_tenths(cross_fitted(peaks, errors, groups), errors)
         assert means.shape == (10, 2)
         assert means[:, 1] == pytest.approx(means[:, 0], rel=0.1)
+
+    def test_in_parts_of_what_was_expected(self):
+        expected, errors = np.full((4, 3), 2.0), np.array([[1.0, 2.0, 6.0], [2.0] * 3, [4.0] * 3, [np.nan] * 3])
+        expected[1, 1] = np.nan
+        points, faces = over_expected(expected, errors)
+        assert points.tolist() == [0.5, 1, 3, 1, 1, 2, 2, 2]
+        assert faces.tolist() == [1.5, 1, 2]
+
+    def test_rank_over_the_faces_for_one_point(self):
+        """Points that differ from each other are not what is asked here: each is ranked alone."""
+        expected = np.array([[1.0, 30.0, np.nan], [2.0, 20.0, 5.0], [3.0, 10.0, np.nan]])
+        assert rank_over_faces(expected, expected) == pytest.approx(2 / 3)  # one face ranks nothing
+        assert rank_over_faces(expected[:, :2], expected[::-1, :2]) == pytest.approx(-1)
 
     def test_unlabelled_points_say_nothing(self):
         peaks, errors, groups = lawful()
@@ -175,6 +197,13 @@ class TestShown:
 
 
 class TestCommand:
+    def test_doubtful_points_are_counted(self):
+        expected, errors = np.array([[7.0, 3.0], [5.0, np.nan]]), np.array([[9.0, 1.0], [2.0, 50.0]])
+        assert doubtful_points(expected, errors) == (
+            "expected above 6 %: 33.3 of 100 points, mean error 9.0 %; others 1.5 %"
+        )
+        assert "mean error none" in doubtful_points(expected / 2, errors)
+
     def report(self, folder, spec=SPEC, count=60):
         facts = {"checkpoint": {"spec": spec.to_dict()}} if spec else {}
         write_predictions(folder / FILE, Kept(drawn(count), no_origin(count), facts))

@@ -19,9 +19,10 @@ from facelm.files import typed, write_whole
 from facelm.geometry.affine import FloatArray
 from facelm.geometry.landmarks import normaliser
 from facelm.models.cards import read_card
-from facelm.models.expected import ExpectedError, cross_fitted, fit, in_tenths
+from facelm.models.expected import ExpectedError, cross_fitted, fit, in_tenths, over_expected, rank_over_faces
 from facelm.models.reading import card_path
 from facelm.models.spec import ModelSpec
+from facelm.predict.prediction import DOUBTFUL_ABOVE
 
 
 def calibrate_confidence(report: Path, weights: Path | None, figure: Path | None) -> int:
@@ -39,9 +40,11 @@ def calibrate_confidence(report: Path, weights: Path | None, figure: Path | None
     peaks, errors, groups = np.asarray(confidences(kept.result.predictions)), errors_of(kept), photographs_of(kept)
     fitted = fit(peaks, errors, groups, spec.flip)
     unit = NORMALISER[kept.result.scheme.normaliser]
-    print(said_of(fitted, peaks, errors, groups, unit))
+    expected = cross_fitted(peaks, errors, groups)
+    print(f"{fitted.faces} faces of {len(set(groups))} photographs; errors in % of the {unit}")
+    print(said_of(fitted, expected, errors))
     if figure:
-        write_whole(typed(figure), expected_error_plot(cross_fitted(peaks, errors, groups), errors, unit))
+        write_whole(typed(figure), expected_error_plot(expected, errors, unit))
     if weights:
         write_into_card(typed(weights), fitted, spec)
         print(f"written into the card of {weights}")
@@ -75,18 +78,30 @@ def photographs_of(kept: Kept) -> list[str]:
     return [re.sub(r"_\d+$", "", str(Path(file).with_suffix(""))) for file in files]
 
 
-def said_of(fitted: ExpectedError, peaks: FloatArray, errors: FloatArray, groups: list[str], unit: str) -> str:
-    """The fit in words, and ten equal parts of the points by what was expected of them."""
-    tenths = in_tenths(cross_fitted(peaks, errors, groups), errors)
-    rows = "\n".join(f"  {mean:8.2f}  {measured:8.2f}" for mean, measured in tenths)
+def said_of(fitted: ExpectedError, expected: FloatArray, errors: FloatArray) -> str:
+    """The fit in words, and how `errors` `[N, K]` agree with what a fit to other photographs `expected` of them."""
+    parts = [np.quantile(parts, (0.1, 0.5, 0.9)) for parts in over_expected(expected, errors)]
+    points, faces = (", ".join(f"{part:.2f}" for part in quantiles) for quantiles in parts)
+    rows = "\n".join(f"  {mean:8.2f}  {measured:8.2f}" for mean, measured in in_tenths(expected, errors))
     return (
-        f"{fitted.faces} faces of {len(set(groups))} photographs; errors in % of the {unit}\n"
         f"expected error of a point = scale * peak ** {-fitted.power:.2f} * mean peak of the face ** "
-        f"{-fitted.power_of_face:.2f}, peaks from {fitted.lowest:g} to {fitted.highest:g}\n"
+        f"{-fitted.power_of_face:.2f}, peaks from {fitted.lowest:g} to {fitted.highest:g}\n\n"
+        "of photographs that the fit did not know:\n"
         f"rank correlation with the measured error: {fitted.rank_points:.2f} over points, {fitted.rank_faces:.2f} over "
-        "faces\n\n  expected  measured   (a tenth of the points each, of photographs that the fit did not know)\n"
-        f"{rows}"
+        f"faces, {rank_over_faces(expected, errors):.2f} over the faces for one point\n"
+        f"10 %, 50 % and 90 % of the points are off by less than {points} of what was expected, of the faces {faces}\n"
+        f"{doubtful_points(expected, errors)}\n\n"
+        f"  expected  measured   (a tenth of the points each)\n{rows}"
     )
+
+
+def doubtful_points(expected: FloatArray, errors: FloatArray) -> str:
+    """How many points overlays show as doubtful, and how far off they and the others are."""
+    both = np.isfinite(expected) & np.isfinite(errors)
+    doubtful = expected[both] > DOUBTFUL_ABOVE
+    means = [f"{errors[both][one].mean():.1f} %" if one.any() else "none" for one in (doubtful, ~doubtful)]
+    share = 100 * doubtful.mean()
+    return f"expected above {DOUBTFUL_ABOVE:g} %: {share:.1f} of 100 points, mean error {means[0]}; others {means[1]}"
 
 
 def write_into_card(weights: Path, fitted: ExpectedError, measured: ModelSpec) -> None:

@@ -140,6 +140,24 @@ def in_tenths(expected: FloatArray, errors: FloatArray) -> FloatArray:
     return np.array([(expected[both][one].mean(), errors[both][one].mean()) for one in np.array_split(order, 10)])
 
 
+def over_expected(expected: FloatArray, errors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Measured errors in parts of what was expected: of each point that has both, and of each face's mean.
+
+    NaN in `expected` or `errors` `[N, K]` says nothing.
+    """
+    both = np.isfinite(expected) & np.isfinite(errors)
+    sums = [np.where(both, values, 0.0).sum(axis=1)[both.any(axis=1)] for values in (errors, expected)]
+    return errors[both] / expected[both], sums[0] / sums[1]
+
+
+def rank_over_faces(expected: FloatArray, errors: FloatArray) -> float:
+    """The rank correlation over the faces for one point, mean over the points of `expected` and `errors` `[N, K]`."""
+    both = np.isfinite(expected) & np.isfinite(errors)
+    return float(
+        np.mean([rank_correlation(expected[one, k], errors[one, k]) for k, one in enumerate(both.T) if one.any()])
+    )
+
+
 def _terms(peaks: FloatArray, lowest: float, highest: float) -> FloatArray:
     """Logarithms `[..., K, 2]` of the peaks, and of their geometric mean over the face; NaN where a peak is none."""
     logs = np.log(np.clip(np.asarray(peaks, dtype=np.float64), lowest, highest))
