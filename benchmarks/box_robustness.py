@@ -96,9 +96,9 @@ def load(face: Face) -> Photograph:
 def perturbations() -> Iterator[tuple[str, Perturb]]:
     """Every row of the table."""
     yield "annotated box", shifted(0.0)
-    yield from ((f"shift {amount:.0%}", shifted(amount)) for amount in (0.05, 0.1, 0.15, 0.2))
-    yield from ((f"scale {factor:g}", scaled(factor)) for factor in (0.8, 0.9, 1.1, 1.25))
-    yield from ((f"turn {degrees}", turned(degrees)) for degrees in (15, 30, 45))
+    yield from ((f"shift {amount:.0%}", shifted(amount)) for amount in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5))
+    yield from ((f"scale {factor:g}", scaled(factor)) for factor in (0.5, 0.6, 0.8, 0.9, 1.1, 1.25, 1.5, 2))
+    yield from ((f"turn {degrees}", turned(degrees)) for degrees in (15, 30, 45, 60))
     yield "dlib, drawn", drawn_like_dlib
     try:
         yield "dlib, detected", detected_by_dlib(DlibDetector())
