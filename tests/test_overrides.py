@@ -10,7 +10,15 @@ from facelm.launch.resume import merged, refuse_first
 
 
 def test_of_two_overrides_of_one_key_the_later_counts():
-    assert merged(["a=null", "+b=2", "a.c=3"], ["b=4", "a=null"]) == ["a.c=3", "b=4", "a=null"]
+    assert merged(["a=null", "+b=2", "a.c=3"], ["b=4", "a=null"]) == ["a.c=3", "+b=4", "a=null"]
+
+
+def test_a_key_that_was_added_stays_added():
+    """Nothing but the `+` makes `trainer.limit_train_batches` a key: resume=RUN with another number keeps it."""
+    key = "trainer.limit_train_batches"
+    assert merged([f"++{key}=2"], [f"{key}=3", f"{key}=4"]) == [f"++{key}=4"]
+    assert merged([f"{key}=2"], [f"~{key}"]) == [f"~{key}"]
+    assert compose("train", *merged([f"+{key}=2"], [f"{key}=4"])).trainer.limit_train_batches == 4
 
 
 def test_experiments_of_ones_own_are_found_in_the_second_config_too(tmp_path):

@@ -110,11 +110,15 @@ def key_of(override: str) -> str:
 
 
 def by_key(overrides: Iterable[str]) -> dict[str, str]:
-    """Overrides by what they are about; of two for one key, the later, at its later place."""
+    """Overrides by what they are about; of two for one key, the later, at its later place.
+
+    Of `+key=1 key=2` it is `+key=2`: only the first added the key, which no config has.
+    """
     lines: dict[str, str] = {}
     for override in overrides:
-        lines.pop(key_of(override), None)
-        lines[key_of(override)] = override
+        before = lines.pop(key_of(override), "")
+        adds = before[: len(before) - len(before.lstrip("+"))] if override[:1] not in "+~" else ""
+        lines[key_of(override)] = adds + override
     return lines
 
 
