@@ -15,7 +15,7 @@ from conftest import compose
 from facelm.commands.describe import known_nme
 from facelm.evaluate import evaluate, evaluation_data, report_folder, spec_changes
 from facelm.evaluation.predictions import predict_faces
-from facelm.launch.config_check import with_nearest
+from facelm.launch.key_names import with_nearest
 from facelm.models.cards import write_card
 from facelm.models.loading import load_model
 from facelm.models.spec import read_facelm_checkpoint

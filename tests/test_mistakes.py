@@ -16,8 +16,9 @@ from conftest import TINY, compose
 from facelm.data.workers import PatientLoader
 from facelm.files import take_lock
 from facelm.launch.build import build_callbacks
-from facelm.launch.config_check import check_config, check_typed, nearest
+from facelm.launch.config_check import check_config, check_typed
 from facelm.launch.errors import program, say, sentence
+from facelm.launch.key_names import nearest
 from facelm.launch.run_log import build_tracker
 from facelm.loggers import TensorBoardTracker, Tracker, WandbTracker
 from facelm.train import main

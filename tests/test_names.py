@@ -8,7 +8,8 @@ import pytest
 
 from conftest import compose
 from facelm.cli import main
-from facelm.launch.config_check import ELSEWHERE, check_tags, did_you_mean, keys_of
+from facelm.launch.config_check import check_tags
+from facelm.launch.key_names import ELSEWHERE, did_you_mean, keys_of
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.run_log import run_plan
 from wandb_plan import plan, tracker
@@ -49,6 +50,9 @@ class TestNames:
             ("test=true", "report"),
             ("model.optimizer.lr=0.1", "optim.optimizer"),
             ("optim.lr=0.1", "did you mean optim.optimizer.lr"),
+            ("trainer.limit_val_batches=1", "type +trainer.limit_val_batches=..., an argument of lightning.Trainer"),
+            ("trainer.limit_vall_batches=1", "did you mean"),
+            ("trainer.limit_test_batches=1", "data.val_list=FILE"),
         ],
     )
     def test_one_that_is_another_here(self, refused, typed, meant):

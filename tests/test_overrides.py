@@ -14,7 +14,7 @@ def test_of_two_overrides_of_one_key_the_later_counts():
 
 
 def test_a_key_that_was_added_stays_added():
-    """Nothing but the `+` makes `trainer.limit_train_batches` a key: resume=RUN with another number keeps it."""
+    """Nothing but the `+` makes it a key: of `+KEY=2 KEY=4`, which Hydra takes, the second alone is no override."""
     key = "trainer.limit_train_batches"
     assert merged([f"++{key}=2"], [f"{key}=3", f"{key}=4"]) == [f"++{key}=4"]
     assert merged([f"{key}=2"], [f"~{key}"]) == [f"~{key}"]

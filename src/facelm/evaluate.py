@@ -37,9 +37,9 @@ from facelm.evaluation.report import print_table, write_report
 from facelm.evaluation.scores import EvaluationResult, evaluate_faces, subset_masks
 from facelm.geometry.correspondence import Correspondence, correspondence
 from facelm.launch.build import framed_data, plain
-from facelm.launch.config_check import OF_THE_CHECKPOINT, THE_CHECKPOINT_S
 from facelm.launch.errors import command_line, program
 from facelm.launch.jobs import key_of
+from facelm.launch.key_names import OF_THE_CHECKPOINT, THE_CHECKPOINT_S
 from facelm.launch.local import with_local
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.recorded import group_of, recorded_data, recorded_group, recorded_root, with_places

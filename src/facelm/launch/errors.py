@@ -190,7 +190,7 @@ def program(main: Callable[[], Result]) -> Callable[[], Result]:
         except Exception as error:
             if asked:
                 raise
-            from facelm.launch.config_check import with_nearest
+            from facelm.launch.key_names import with_nearest
 
             code = say(error)
             for hint in with_nearest(error, sys.argv[1:]):

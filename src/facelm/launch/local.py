@@ -24,8 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from facelm import checked
 from facelm.addresses import without_keys
 from facelm.launch import ddp
-from facelm.launch.config_check import check_config, did_you_mean, keys_of
+from facelm.launch.config_check import check_config
 from facelm.launch.jobs import Job, key_of
+from facelm.launch.key_names import did_you_mean, keys_of
 from facelm.launch.paths import CONF_DIR
 from facelm.launch.quoted import as_value
 from facelm.launch.resume import composed, merged, resumed_folder
